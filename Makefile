@@ -1,0 +1,75 @@
+# Every command of the project. `make serve` and `make test` need nothing but Python 3.11+ on the machine.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+HOST ?= 127.0.0.1
+PORT ?= 50051
+DATA ?= .data/postgres
+# Arguments for pytest, as in: make test PYTEST_ARGS="-k threads -x"
+PYTEST_ARGS ?=
+BIN := .venv/bin
+CLIENT_FLOOR := .venv-protobuf6
+
+# A checkout may belong to another user than the one who checks it (root in a container); git would refuse to read it.
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := $(CURDIR)
+
+.PHONY: help setup serve test lint check-generated check-locks check-client-floor audit generate lock upgrade format clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Make .venv with the server, the client and every tool, from the hashed locks
+	@scripts/setup.sh .venv requirements/dev.txt --editable clients/python --editable .
+
+serve: setup ## Serve on HOST:PORT with the embedded Postgres in DATA
+	@mkdir -p "$(DATA)"
+	@exec $(BIN)/storage-service serve --host "$(HOST)" --port "$(PORT)" --embedded "$(DATA)"
+
+test: lint ## Check everything, then run every test
+	@scripts/install_grpcurl.sh
+	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup check-locks check-generated check-client-floor audit ## Every check that is not a test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/buf lint protos
+	$(BIN)/buf format protos --diff --exit-code
+	scripts/check_breaking.sh
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/python scripts/check_tree.py
+
+check-generated: setup ## Regenerate into a temporary directory and compare with the committed code
+	@scripts/generate.sh --check
+
+check-locks: setup ## Fail when the locks no longer follow from the pyproject files
+	@scripts/check_locks.sh
+
+check-client-floor: ## Run the client's generated code on the oldest gRPC and protobuf that it allows
+	@scripts/setup.sh $(CLIENT_FLOOR) requirements/client-floor.txt
+	@PYTHONPATH=clients/python $(CLIENT_FLOOR)/bin/python -W error scripts/check_client_floor.py
+
+audit: setup ## Look up known vulnerabilities of everything in the locks
+	@$(BIN)/python scripts/audit.py
+
+generate: setup ## Regenerate clients/python/agentstorage/v1 from protos/
+	@scripts/generate.sh
+
+lock: setup ## Rewrite requirements/ from the pyproject files, keeping versions where possible
+	@scripts/lock.sh requirements
+
+upgrade: setup ## Rewrite requirements/ with the newest versions that the ranges allow
+	@scripts/lock.sh requirements --upgrade
+
+format: setup ## Format Python and proto files and apply safe fixes
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+	$(BIN)/buf format protos --write
+
+clean: ## Remove environments, tools and caches; the data of `make serve` stays
+	rm -rf .venv* .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,249 @@
+"""A gRPC channel whose calls have deadlines, carry the token and fail with the classes of ``agentstorage.errors``.
+
+It wraps calls instead of using grpc's client interceptors: those start a task for each call, which costs about as much
+as a tenth of the whole call; the wrapper costs about 2 us.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from types import TracebackType
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from agentstorage.errors import StorageError, from_rpc_error
+from agentstorage.identifiers import new_id
+from agentstorage.methods import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, METHODS, PAUSE_FACTOR, Method
+
+_RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+#: Answers the metadata that every call carries.
+MetadataSource = Callable[[], grpc.aio.Metadata | None]
+
+
+class Call:
+    """A call on its way. Awaiting or iterating it raises ``StorageError``; all else is as in grpc's own call object."""
+
+    __slots__ = ("_call", "_idempotent", "_method", "_target")
+
+    def __init__(self, call: Any, method: Method, target: str, idempotent: bool) -> None:
+        self._call = call
+        self._method = method
+        self._target = target
+        self._idempotent = idempotent
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._call, name)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        try:
+            return (yield from self._call.__await__())
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error) from error
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        try:
+            async for message in self._call:
+                yield message
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error) from error
+        finally:
+            # A stream that nobody reads to its end is never collected by grpc.
+            self._call.cancel()
+
+    async def read(self) -> Any:
+        """Read the next message of a stream; ``grpc.aio.EOF`` at its end."""
+        return await self._guarded(self._call.read())
+
+    async def write(self, request: Any) -> None:
+        """Write a message to a stream."""
+        await self._guarded(self._call.write(request))
+
+    async def done_writing(self) -> None:
+        """End the client's side of a stream."""
+        await self._guarded(self._call.done_writing())
+
+    async def _guarded(self, step: Awaitable[Any]) -> Any:
+        try:
+            return await step
+        except grpc.aio.AioRpcError as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: grpc.aio.AioRpcError) -> StorageError:
+        return from_rpc_error(error, method=self._method.path, target=self._target, idempotent=self._idempotent)
+
+
+class RepeatedCall(Call):
+    """An idempotent call of a method of which not all are, so that grpc does not send it again by itself."""
+
+    __slots__ = ("_deadline", "_start")
+
+    def __init__(self, start: Callable[[float], Any], method: Method, target: str, timeout: float) -> None:
+        self._start = start
+        self._deadline = time.monotonic() + timeout
+        super().__init__(start(timeout), method, target, True)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        for attempt in range(ATTEMPTS):
+            try:
+                return (yield from self._call.__await__())
+            except grpc.aio.AioRpcError as error:
+                spread = random.uniform(0.8, 1.2)  # noqa: S311 - keeps callers apart, keeps no secret
+                pause = spread * min(FIRST_PAUSE * PAUSE_FACTOR**attempt, LONGEST_PAUSE)
+                left = self._deadline - time.monotonic() - pause
+                if error.code() not in _RETRIED or attempt + 1 == ATTEMPTS or left <= 0:
+                    raise self._translated(error) from error
+            yield from asyncio.sleep(pause).__await__()
+            self._call = self._start(left)
+        raise AssertionError("the last attempt returns or raises")
+
+
+class _Callable:
+    """Starts calls of one method."""
+
+    __slots__ = ("_inner", "_method", "_source", "_target", "_timeout")
+
+    def __init__(self, inner: Any, method: Method, source: MetadataSource, target: str, timeout: float | None) -> None:
+        self._inner = inner
+        self._method = method
+        self._source = source
+        self._target = target
+        self._timeout = timeout
+
+    def __call__(
+        self,
+        request: Any = None,
+        *,
+        timeout: float | None = None,
+        metadata: Any = None,
+        **options: Any,
+    ) -> Call:
+        if timeout is None:
+            timeout = self._timeout
+        elif timeout <= 0:
+            # grpc would answer at once, or not, by a race.
+            raise ValueError("timeout must be more than 0 seconds")
+        carried = self._source()
+        if carried is not None:
+            metadata = carried if not metadata else grpc.aio.Metadata(*carried, *metadata)
+        method = self._method
+        if method.id_field and not getattr(request, method.id_field):
+            request = _with_id(request, method.id_field)
+        if method.expectation and timeout is not None and not _is_present(request, method.expectation):
+            return RepeatedCall(
+                lambda left: self._inner(request, timeout=left, metadata=metadata, **options),
+                method,
+                self._target,
+                timeout,
+            )
+        return Call(
+            self._inner(request, timeout=timeout, metadata=metadata, **options),
+            method,
+            self._target,
+            method.idempotent,
+        )
+
+
+class _StreamCallable(_Callable):
+    """Starts calls of a method whose requests are a stream."""
+
+    __slots__ = ()
+
+    def __call__(
+        self, request: Any = None, *, timeout: float | None = None, metadata: Any = None, **options: Any
+    ) -> Call:
+        if timeout is not None and timeout <= 0:
+            raise ValueError("timeout must be more than 0 seconds")
+        carried = self._source()
+        if carried is not None:
+            metadata = carried if not metadata else grpc.aio.Metadata(*carried, *metadata)
+        call = self._inner(request, timeout=timeout, metadata=metadata, **options)
+        return Call(call, self._method, self._target, self._method.idempotent)
+
+
+def _with_id(request: Message, field: str) -> Message:
+    copy = type(request)()
+    copy.CopyFrom(request)
+    setattr(copy, field, new_id())
+    return copy
+
+
+def _is_present(request: Message, field: str) -> bool:
+    value = getattr(request, field)
+    return request.HasField(field) if isinstance(value, int) else bool(value)
+
+
+class Channel(grpc.aio.Channel):
+    """A channel for the generated stubs, bound to the event loop in which it was made.
+
+    Calls without a ``timeout`` get one: ``read_timeout`` seconds for methods without side effects, ``write_timeout``
+    for the others, none for streams. A create without an id is given one, so that sending it again is safe. Idempotent
+    calls are sent again after UNAVAILABLE and CANCELLED, up to four times in all and within their time.
+    """
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        target: str,
+        source: MetadataSource,
+        *,
+        read_timeout: float,
+        write_timeout: float,
+    ) -> None:
+        self._channel = channel
+        self._target = target
+        self._source = source
+        self._read_timeout = read_timeout
+        self._write_timeout = write_timeout
+
+    def unary_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Make a callable for a unary method."""
+        known = METHODS.get(method) or Method(method)
+        timeout = self._read_timeout if known.reads else self._write_timeout
+        inner = self._channel.unary_unary(method, *args, **kwargs)
+        return _Callable(inner, known, self._source, self._target, timeout)
+
+    def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Make a callable for a method that answers a stream."""
+        inner = self._channel.unary_stream(method, *args, **kwargs)
+        known = METHODS.get(method) or Method(method)
+        return _Callable(inner, known, self._source, self._target, None)
+
+    def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Make a callable for a method that takes a stream."""
+        inner = self._channel.stream_unary(method, *args, **kwargs)
+        return _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+
+    def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Make a callable for a method that takes and answers a stream."""
+        inner = self._channel.stream_stream(method, *args, **kwargs)
+        return _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+
+    async def close(self, grace: float | None = None) -> None:
+        """Close the channel; calls in flight get ``grace`` seconds, then are cancelled."""
+        await self._channel.close(grace)
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Say whether the channel is connected."""
+        return self._channel.get_state(try_to_connect)
+
+    async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
+        """Wait until the state is another one."""
+        await self._channel.wait_for_state_change(last_observed_state)
+
+    async def channel_ready(self) -> None:
+        """Wait until the channel is connected."""
+        await self._channel.channel_ready()
+
+    async def __aenter__(self) -> Channel:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()

@@ -1,0 +1,295 @@
+"""The connection to the storage service: where it is, who calls, and one channel for each event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import grpc
+
+from agentstorage.channel import Channel
+from agentstorage.methods import service_config
+
+#: The target where neither an argument nor ``AGENTSTORAGE_TARGET`` names one.
+DEFAULT_TARGET: Final = "localhost:50051"
+#: Seconds that a call may take: without side effects, and with.
+READ_TIMEOUT: Final = 5.0
+WRITE_TIMEOUT: Final = 10.0
+
+# The server's limit of 64 MiB, and room for what surrounds a payload of that size.
+_MESSAGE_BYTES = 64 * 1024 * 1024 + 64 * 1024
+_TOKEN_FILE_SECONDS = 10.0
+_HOST_PORT = re.compile(r"(\[[^\]]+\]|[^:/\s\[\],]+):(\d{1,5})")
+_SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):(.+)")
+_YES = frozenset({"1", "true", "yes", "on"})
+
+
+class Connection:
+    """A connection to the storage service, for the generated stubs and for everything in this package.
+
+    It holds one channel for each event loop, made on first use, so that one connection serves a process that runs
+    several event loops in several threads. Nothing is sent before the first call. It keeps no process alive. Use it as
+    an async context manager, or call ``close``.
+
+        async with Connection("localhost:50051") as connection:
+            threads = connection.stub(threads_pb2_grpc.ThreadServiceStub)
+            reply = await threads.GetThread(threads_pb2.GetThreadRequest(owner_id="alice", thread_id="t1"))
+
+    Args:
+        target: ``host:port`` of the service, or a gRPC target such as ``dns:///storage:50051``, whose addresses share
+            the calls. Default: ``AGENTSTORAGE_TARGET``, else ``localhost:50051``.
+        owner_id: The owner of calls that name none. Default: ``AGENTSTORAGE_OWNER``, else none: such calls are
+            unscoped.
+        token: The bearer token. Default: ``AGENTSTORAGE_TOKEN``, or the content of the file that
+            ``AGENTSTORAGE_TOKEN_FILE`` names, which is read again while the process runs, so that a token can be
+            changed.
+        tls: Whether to use TLS with the system's authorities. A TLS file turns it on too. Default:
+            ``AGENTSTORAGE_TLS``.
+        tls_ca: File with the authorities (PEM) that vouch for the server. Default: ``AGENTSTORAGE_TLS_CA``.
+        tls_cert: File with the client's certificate chain (PEM). Default: ``AGENTSTORAGE_TLS_CERT``.
+        tls_key: File with the client's private key (PEM). Default: ``AGENTSTORAGE_TLS_KEY``.
+        plaintext_token: Whether the token may go to another machine without TLS. Default:
+            ``AGENTSTORAGE_PLAINTEXT_TOKEN``, else no.
+        read_timeout: Seconds that a call without side effects may take.
+        write_timeout: Seconds that any other call may take.
+
+    Raises:
+        ValueError: The target, the token or a time is not one, or the token would go over the network in the clear.
+        OSError: A file cannot be read.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        *,
+        owner_id: str | None = None,
+        token: str | None = None,
+        tls: bool | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        plaintext_token: bool | None = None,
+        read_timeout: float = READ_TIMEOUT,
+        write_timeout: float = WRITE_TIMEOUT,
+    ) -> None:
+        env = os.environ
+        self._target = _checked_target(target or env.get("AGENTSTORAGE_TARGET") or DEFAULT_TARGET)
+        self._owner_id = owner_id if owner_id is not None else env.get("AGENTSTORAGE_OWNER") or None
+        for name, seconds in (("read_timeout", read_timeout), ("write_timeout", write_timeout)):
+            if not seconds > 0:
+                raise ValueError(f"{name} must be more than 0 seconds")
+        self._read_timeout = read_timeout
+        self._write_timeout = write_timeout
+        self._credentials = _credentials(
+            tls,
+            tls_ca or env.get("AGENTSTORAGE_TLS_CA"),
+            tls_cert or env.get("AGENTSTORAGE_TLS_CERT"),
+            tls_key or env.get("AGENTSTORAGE_TLS_KEY"),
+            env,
+        )
+        self._metadata = _metadata_source(token, env)
+        if plaintext_token is None:
+            plaintext_token = _is_yes(env, "AGENTSTORAGE_PLAINTEXT_TOKEN")
+        if self._metadata() is not None and not (self._credentials or plaintext_token or _is_local(self._target)):
+            raise ValueError(
+                f"the token would go to {self._target} in the clear: use TLS (tls=True or tls_ca=...), or say "
+                "plaintext_token=True where something else protects the way"
+            )
+        self._loops: dict[asyncio.AbstractEventLoop, _Bound] = {}
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def target(self) -> str:
+        """Where the service is."""
+        return self._target
+
+    @property
+    def owner_id(self) -> str | None:
+        """The owner of calls that name none."""
+        return self._owner_id
+
+    def channel(self) -> Channel:
+        """Return the channel of the running event loop, made on first use. RuntimeError outside of an event loop."""
+        return self._bound().channel
+
+    def stub(self, stub_class: Callable[[Any], Any]) -> Any:
+        """Return the generated stub of this class for the running event loop, made on first use."""
+        bound = self._bound()
+        stub = bound.stubs.get(stub_class)
+        if stub is None:
+            stub = bound.stubs[stub_class] = stub_class(bound.channel)
+        return stub
+
+    async def close(self) -> None:
+        """Close the channels of all event loops and cancel the calls in flight. The connection can't be used again."""
+        with self._lock:
+            self._closed = True
+            loops, self._loops = self._loops, {}
+        here = asyncio.get_running_loop()
+        for loop, bound in loops.items():
+            if loop is here:
+                await bound.channel.close()
+            elif loop.is_running():
+                # A channel is closed in its own loop. Nobody waits for it: that loop may be about to end.
+                asyncio.run_coroutine_threadsafe(bound.channel.close(), loop)
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"Connection({self._target!r})"
+
+    def _bound(self) -> _Bound:
+        loop = asyncio.get_running_loop()
+        return self._loops.get(loop) or self._bind(loop)
+
+    def _bind(self, loop: asyncio.AbstractEventLoop) -> _Bound:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the connection is closed")
+            # A channel holds its loop, so a weak mapping would never let go of either: closed loops are dropped here.
+            self._loops = {known: bound for known, bound in self._loops.items() if not known.is_closed()}
+            bound = self._loops[loop] = _Bound(self._open())
+            return bound
+
+    def _open(self) -> Channel:
+        options = [
+            ("grpc.service_config", service_config()),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 2000),
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_permit_without_calls", 1),
+            # The C core ignores keepalive_timeout_ms: this is what gives up a frozen server.
+            ("grpc.http2.ping_timeout_ms", 3000),
+            ("grpc.max_send_message_length", _MESSAGE_BYTES),
+            ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+        ]
+        if _is_local(self._target):
+            options.append(("grpc.enable_http_proxy", 0))
+        channel = (
+            grpc.aio.secure_channel(self._target, self._credentials, options=options)
+            if self._credentials
+            else grpc.aio.insecure_channel(self._target, options=options)
+        )
+        return Channel(
+            channel,
+            self._target,
+            self._metadata,
+            read_timeout=self._read_timeout,
+            write_timeout=self._write_timeout,
+        )
+
+
+class _Bound:
+    """What belongs to one event loop."""
+
+    __slots__ = ("channel", "stubs")
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.stubs: dict[Callable[[Any], Any], Any] = {}
+
+
+class _TokenFile:
+    """The metadata with the token of a file, which is looked at again every ten seconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._metadata = _bearer(path.read_text())
+        self._next_look = time.monotonic() + _TOKEN_FILE_SECONDS
+
+    def __call__(self) -> grpc.aio.Metadata:
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _TOKEN_FILE_SECONDS
+            try:
+                self._metadata = _bearer(self._path.read_text())
+            except (OSError, ValueError):
+                # In the middle of being replaced: the token that is known serves until the next look.
+                return self._metadata
+        return self._metadata
+
+
+def _bearer(token: str) -> grpc.aio.Metadata:
+    token = token.strip()
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("the token must be one word of printable ASCII characters")
+    return grpc.aio.Metadata(("authorization", f"Bearer {token}"))
+
+
+def _metadata_source(token: str | None, env: Mapping[str, str]) -> Callable[[], grpc.aio.Metadata | None]:
+    if token is None:
+        file = env.get("AGENTSTORAGE_TOKEN_FILE")
+        token = env.get("AGENTSTORAGE_TOKEN")
+        if token and file:
+            raise ValueError("AGENTSTORAGE_TOKEN and AGENTSTORAGE_TOKEN_FILE are both set: set one")
+        if file:
+            return _TokenFile(Path(file))
+        if not token:
+            return lambda: None
+    metadata = _bearer(token)
+    return lambda: metadata
+
+
+def _credentials(
+    tls: bool | None,
+    ca: str | os.PathLike[str] | None,
+    cert: str | os.PathLike[str] | None,
+    key: str | os.PathLike[str] | None,
+    env: Mapping[str, str],
+) -> grpc.ChannelCredentials | None:
+    if tls is None:
+        tls = bool(ca or cert or key) or _is_yes(env, "AGENTSTORAGE_TLS")
+    if not tls:
+        if ca or cert or key:
+            raise ValueError("tls is off but a TLS file is given")
+        return None
+    if bool(cert) != bool(key):
+        raise ValueError("tls_cert and tls_key belong together: give both or none")
+    ca_bytes, key_bytes, cert_bytes = (Path(file).read_bytes() if file else None for file in (ca, key, cert))
+    return grpc.ssl_channel_credentials(ca_bytes, key_bytes, cert_bytes)
+
+
+def _is_yes(env: Mapping[str, str], name: str) -> bool:
+    return env.get(name, "").strip().lower() in _YES
+
+
+def _checked_target(target: str) -> str:
+    if not (_HOST_PORT.fullmatch(target) or _SCHEME.fullmatch(target)):
+        raise ValueError(f'target must be "host:port", such as "{DEFAULT_TARGET}", or a gRPC target, not {target!r}')
+    return target
+
+
+def _is_local(target: str) -> bool:
+    """Whether every address of the target is this machine's own."""
+    scheme = _SCHEME.fullmatch(target)
+    if scheme:
+        if scheme[1] in ("unix", "unix-abstract"):
+            return True
+        target = scheme[2].lstrip("/")
+    return all(_is_local_host(address) for address in target.split(","))
+
+
+def _is_local_host(address: str) -> bool:
+    found = _HOST_PORT.fullmatch(address)
+    host = found[1].strip("[]") if found else address
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""Messages and stubs generated from protos/agentstorage/v1; change those and run `make generate`."""

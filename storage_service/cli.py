@@ -1,0 +1,232 @@
+"""The command ``storage-service``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import click
+
+from storage_service import __version__
+from storage_service.settings import Settings, SettingsError, described, load
+
+
+def _settings(**given: Any) -> Settings:
+    """The settings, or one line that says what is wrong with them."""
+    try:
+        return load(**given)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _run(work: Coroutine[Any, Any, int | None]) -> None:
+    """Run a command's work to its end and exit with its status."""
+    try:
+        import uvloop
+
+        run: Callable[[Coroutine[Any, Any, int | None]], int | None] = uvloop.run
+    except ImportError:  # not made for Windows
+        run = asyncio.run
+    try:
+        sys.exit(run(work) or 0)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _database_url(settings: Settings) -> str:
+    from storage_service.server import database_settings
+    from storage_service.store.postgres.database import connection_string
+
+    if not settings.database_url:
+        raise click.ClickException("DATABASE_URL is not set: this command needs a database")
+    return connection_string(database_settings(settings))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="storage-service")
+def main() -> None:
+    """The storage service for agent runtimes. Settings come from the environment; see "storage-service settings"."""
+
+
+@main.command()
+@click.option("--host", help="Address to listen on (127.0.0.1).")
+@click.option("--port", type=int, help="Port to listen on (50051; 0 for any).")
+@click.option("--embedded", metavar="DIR", help="Serve from an embedded Postgres whose data is in DIR.")
+@click.option("--no-migrate", is_flag=True, help="Leave the schema to storage-service migrate.")
+@click.option("--allow-insecure-listen", is_flag=True, help="Listen beyond loopback without tokens or TLS.")
+def serve(
+    host: str | None, port: int | None, embedded: str | None, no_migrate: bool, allow_insecure_listen: bool
+) -> None:
+    """Serve until SIGTERM or Ctrl-C: from DATABASE_URL, from an embedded Postgres, or from memory."""
+    settings = _settings(
+        host=host, port=port, migrate=False if no_migrate else None, allow_insecure_listen=allow_insecure_listen or None
+    )
+    if embedded and settings.database_url:
+        raise click.ClickException("--embedded and DATABASE_URL both name a database: use one")
+    _run(_serve(settings, embedded))
+
+
+async def _serve(settings: Settings, embedded: str | None) -> int:
+    from dataclasses import replace
+
+    from storage_service import logs
+    from storage_service.server import Server, open_store
+
+    logs.set_up(settings.log_level)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        if embedded:
+            from storage_service.embedded import running
+
+            settings = replace(settings, database_url=await stack.enter_async_context(running(embedded)))
+        store = await stack.enter_async_context(open_store(settings))
+        server = Server(settings, store)
+        await server.start()
+        _say_where(settings, server.port, store.name)
+        await stop.wait()
+        click.echo("stopping", err=True)
+        await server.stop()
+    return 0
+
+
+def _say_where(settings: Settings, port: int, backend: str) -> None:
+    address = f"{settings.host}:{port}"
+    flags = "" if settings.tls_cert_file else "-plaintext "
+    click.echo(f"storage-service {__version__} serves on {address} from {backend}")
+    if settings.uses_reflection:
+        click.echo(f"  look at it:  grpcurl {flags}{address} list")
+    click.echo(f'  use it:      GrpcStorage("{address}")  # pip install agentstorage')
+    click.echo("  stop it:     Ctrl-C")
+
+
+@main.command()
+@click.option("--target", help="The server, as HOST:PORT; by default the one that serve's settings name.")
+@click.option("--service", default="", help="The service to ask for; all by default.")
+@click.option("--timeout", default=3.0, show_default=True, help="Longest wait in seconds.")
+def health(target: str | None, service: str, timeout: float) -> None:
+    """Ask a server whether it serves: exit status 0 if so, else 1."""
+    settings = _settings()
+    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "[::]") else settings.host  # noqa: S104 - compared, not listened on
+    _run(_health(target or f"{host}:{settings.port}", service, timeout, settings))
+
+
+async def _health(target: str, service: str, seconds: float, settings: Settings) -> int:
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    if settings.tls_cert_file:
+        # The server's own certificate is the one to trust here.
+        from pathlib import Path
+
+        credentials = grpc.ssl_channel_credentials(Path(settings.tls_cert_file).read_bytes())
+        channel = grpc.aio.secure_channel(target, credentials)
+    else:
+        channel = grpc.aio.insecure_channel(target)
+    async with channel:
+        try:
+            stub = health_pb2_grpc.HealthStub(channel)
+            response = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
+        except grpc.aio.AioRpcError as error:
+            click.echo(f"{target}: {error.code().name}", err=True)
+            return 1
+    name = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
+    click.echo(f"{target}: {name}")
+    return 0 if response.status == health_pb2.HealthCheckResponse.SERVING else 1
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database's schema up to date and adopt the rows that it holds."""
+    from storage_service.store.postgres import migrate as migrations
+
+    conninfo = _database_url(_settings())
+
+    async def work() -> int:
+        for name in await migrations.migrate(conninfo):
+            click.echo(f"applied {name}")
+        click.echo(f"the schema is at revision {migrations.LATEST}")
+        return 0
+
+    _run(_with_database(work()))
+
+
+@main.command()
+def doctor() -> None:
+    """Look at a database and report what the service makes of it. Changes nothing. Exit status 1 when something needs a hand."""
+    from storage_service.store.postgres import doctor as examination
+
+    conninfo = _database_url(_settings())
+
+    async def work() -> int:
+        report = await examination.examine(conninfo)
+        for line in report.lines():
+            click.echo(line)
+        return 1 if report.needs_attention else 0
+
+    _run(_with_database(work()))
+
+
+@main.command("assign-owner")
+@click.option("--owner", required=True, help="The owner that the rows get.")
+@click.option("--resource", "resources", multiple=True, help="Only this resource: assistants, threads, runs or crons.")
+@click.option("--id", "ids", multiple=True, help="Only the row with this id; may be given again.")
+@click.option("--all-ownerless", is_flag=True, help="Every row that has no owner.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
+def assign_owner(
+    owner: str, resources: tuple[str, ...], ids: tuple[str, ...], all_ownerless: bool, dry_run: bool
+) -> None:
+    """Give rows without an owner one, and checkpoints without a thread a thread of that owner."""
+    from storage_service.store.postgres import assign_owner as assignment
+
+    if bool(ids) == all_ownerless:
+        raise click.ClickException("say which rows: --id ID for some, or --all-ownerless for all")
+    conninfo = _database_url(_settings())
+
+    async def work() -> int:
+        counts = await assignment.assign_owner(
+            conninfo, owner, resources=resources, ids=ids, all_ownerless=all_ownerless, dry_run=dry_run
+        )
+        for resource, count in counts.items():
+            click.echo(f"{resource}: {count}{' would be' if dry_run else ''} assigned")
+        return 0
+
+    _run(_with_database(work()))
+
+
+async def _with_database(work: Coroutine[Any, Any, int]) -> int:
+    """Do work on the database; what goes wrong there becomes one line."""
+    import psycopg
+
+    from storage_service.store.postgres.migrate import MigrationError
+
+    try:
+        return await work
+    except MigrationError as error:
+        raise click.ClickException(str(error)) from error
+    except psycopg.OperationalError as error:
+        raise click.ClickException(
+            "the database can't be reached; check DATABASE_URL and that Postgres is up"
+        ) from error
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def settings(as_json: bool) -> None:
+    """List every setting with its default."""
+    rows = described()
+    if as_json:
+        click.echo(
+            json.dumps([{"variable": name, "default": default, "meaning": meaning} for name, default, meaning in rows])
+        )
+        return
+    for name, default, meaning in rows:
+        click.echo(f"{name}\n    {meaning} (default: {default or 'empty'})")

@@ -1,0 +1,204 @@
+"""JSON as text: what ``jsonb`` takes, and how it gives it back.
+
+The service passes JSON through as text and never builds Python objects of it to store them. :func:`check` refuses, before any backend
+is asked, what ``jsonb`` cannot hold; :func:`canonical` writes a text as ``jsonb`` would, so that the memory backend answers what
+Postgres answers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+# What numeric holds: digits before and after the decimal point.
+_WHOLE_DIGITS, _FRACTION_DIGITS = 131072, 16383
+
+type_names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_EXPONENT = re.compile(r"\d[eE][+-]?\d{2}")
+_LONG_NUMBER = re.compile(r"\d{4000}")
+
+
+class InvalidJson(ValueError):
+    """The text is not JSON that the service keeps; the message says why and quotes nothing of the text."""
+
+
+class Number(str):
+    """A JSON number as it was written."""
+
+    __slots__ = ()
+
+
+def _refuse_constant(_: str) -> Any:
+    raise InvalidJson("NaN and Infinity are not JSON")
+
+
+def _load(text: str) -> Any:
+    try:
+        return json.loads(text, parse_int=Number, parse_float=Number, parse_constant=_refuse_constant)
+    except InvalidJson:
+        raise
+    except ValueError:
+        raise InvalidJson("is not valid JSON") from None
+
+
+def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None = None) -> None:
+    """Refuse a text that is not JSON, or that ``jsonb`` could not hold.
+
+    ``kind`` is ``dict`` or ``list`` where only an object or an array will do. A number counts towards ``max_bytes`` (bytes) as it is
+    written out without an exponent. Raises :class:`InvalidJson`.
+    """
+    if len(text) > max_bytes or (len(text) * 4 > max_bytes and len(text.encode()) > max_bytes):
+        raise InvalidJson(f"is larger than {max_bytes} bytes")
+    if text.count("[") + text.count("{") > max_depth:
+        _check_depth(text, max_depth)
+    value = _load(text)
+    if kind is not None and type(value) is not kind:
+        raise InvalidJson(f"must be a JSON {type_names[kind]}")
+    if "\\u" in text:
+        _check_escapes(value)
+    if _EXPONENT.search(text) or _LONG_NUMBER.search(text):
+        _check_numbers(text, max_bytes)
+
+
+def _check_depth(text: str, max_depth: int) -> None:
+    depth = 0
+    for character in _STRING.sub("", text):
+        if character in "[{":
+            depth += 1
+            if depth > max_depth:
+                raise InvalidJson(f"is nested deeper than {max_depth}")
+        elif character in "]}":
+            depth -= 1
+
+
+def _check_escapes(value: Any) -> None:
+    for text in _texts(value):
+        if "\x00" in text:
+            raise InvalidJson("holds the character U+0000")
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise InvalidJson("holds half of a surrogate pair") from None
+
+
+def _texts(value: Any) -> list[str]:
+    found: list[str] = []
+    left = [value]
+    while left:
+        item = left.pop()
+        if isinstance(item, str):
+            found.append(item)
+        elif isinstance(item, dict):
+            found.extend(item)
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+    return found
+
+
+def _check_numbers(text: str, max_bytes: int) -> None:
+    total = len(text)
+
+    def count(number: str) -> str:
+        nonlocal total
+        _, digits, exponent = Decimal(number).as_tuple()
+        if not isinstance(exponent, int):  # of NaN and Infinity, which JSON has not
+            raise InvalidJson("is not valid JSON")
+        zero = not any(digits)
+        whole = 1 if zero else len(digits) + exponent
+        fraction = max(0, -exponent)
+        if abs(exponent) > 2**30 or whole > _WHOLE_DIGITS or fraction > _FRACTION_DIGITS:
+            raise InvalidJson("holds a number with too many digits")
+        total += max(0, whole) + fraction
+        return number
+
+    json.loads(text, parse_int=count, parse_float=count)
+    if total > max_bytes:
+        raise InvalidJson(f"is larger than {max_bytes} bytes with its numbers written out")
+
+
+def parse(text: str) -> Any:
+    """Read a checked text; numbers come as ``Decimal``, so that ``1`` equals ``1.0`` and no digit is lost."""
+    return json.loads(text, parse_int=Decimal, parse_float=Decimal)
+
+
+@lru_cache(maxsize=4096)
+def canonical(text: str) -> str:
+    """Write a checked text as ``jsonb`` prints it: last of equal keys, keys by length and bytes, numbers without exponent."""
+    return _write(_load(text))
+
+
+def _write(value: Any) -> str:
+    if isinstance(value, Number):
+        number = Decimal(value)
+        return format(abs(number) if number.is_zero() else number, "f")
+    if isinstance(value, dict):
+        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
+        return "{" + ", ".join(f"{_quote(key)}: {_write(value[key])}" for key in keys) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_write, value)) + "]"
+    if isinstance(value, str):
+        return _quote(value)
+    return {True: "true", False: "false", None: "null"}[value]
+
+
+def _quote(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def equal(left: str, right: str) -> bool:
+    """Whether two checked texts are the same JSON."""
+    return canonical(left) == canonical(right) or same(parse(left), parse(right))
+
+
+def same(left: Any, right: Any) -> bool:
+    """Whether two values from :func:`parse` are the same JSON."""
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(same, left, right))
+    return type(left) is type(right) and bool(left == right)
+
+
+def contains(left: Any, right: Any) -> bool:
+    """``left @> right`` of ``jsonb``, on values from :func:`parse`, for a ``right`` that is an object or an array."""
+    if isinstance(right, dict):
+        return isinstance(left, dict) and all(key in left and contains(left[key], item) for key, item in right.items())
+    if isinstance(right, list):
+        return isinstance(left, list) and all(any(contains(mine, item) for mine in left) for item in right)
+    return same(left, right)
+
+
+def merge(text: str, patch: str, remove: tuple[str, ...] = ()) -> str:
+    """Set the keys of ``patch`` in the object ``text``, then drop the keys ``remove``; canonical."""
+    value = {**_load(text), **_load(patch)}
+    return _write({key: item for key, item in value.items() if key not in remove})
+
+
+def pick(text: str, key: str) -> str:
+    """The object ``text`` with only this key, or the empty object when it has none."""
+    value = _load(text)
+    return _write({key: value[key]}) if key in value else "{}"
+
+
+def count_keys(text: str) -> int:
+    """The keys of all objects in a checked text."""
+    found, left = 0, [_load(text)]
+    while left:
+        item = left.pop()
+        if isinstance(item, dict):
+            found += len(item)
+            left.extend(item.values())
+        elif isinstance(item, list):
+            left.extend(item)
+    return found
+
+
+def single(key: str, text: str) -> str:
+    """An object with one key and a string."""
+    return json.dumps({key: text}, ensure_ascii=False)

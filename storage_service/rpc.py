@@ -1,0 +1,334 @@
+"""The one pipeline of every call: raw bytes in, raw bytes out, or a failure with a rich status.
+
+    bytes ─> caller ─> decode ─> owner ─> validate ─> service method ─> bytes
+                └──────────── any failure ──────────> google.rpc.Status
+                                    and one log line
+
+It decodes by itself because grpc, left to do it, answers a malformed message with UNKNOWN and the text of the exception. Unary calls of
+grpc.aio enter by :meth:`Pipeline.answer`; so may any other way in that has bytes, metadata and a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+from google.protobuf import any_pb2
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from google.rpc import error_details_pb2, status_pb2
+
+from agentstorage.v1 import common_pb2, options_pb2
+from storage_service import errors
+from storage_service.caller import AllOwners, Caller, Callers, Owner, Scope
+from storage_service.services import Call
+from storage_service.settings import Limits
+from storage_service.store import Store
+from storage_service.validate import Validator, check_id
+
+log = logging.getLogger("storage_service.calls")
+
+Metadata = Sequence[tuple[str, str | bytes]]
+DOMAIN: Final = "agentstorage"
+_DETAILS: Final = "grpc-status-details-bin"
+_MESSAGE_CHARACTERS: Final = 200
+# Failures that say something about the server and not about the request.
+_SERVER_SIDE: Final = (errors.ServerFault, errors.Unavailable, errors.LimitReached, errors.DeadlineExceeded)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method of the API with what answers it."""
+
+    path: str
+    request: type[Message]
+    response: type[Message]
+    validator: Validator
+    handler: Callable[[Any, Call], Any]
+    owner: int
+    admin: bool
+    streams: bool
+
+
+@dataclass(slots=True)
+class _Line:
+    """What the log says of one call."""
+
+    method: str
+    bytes_in: int
+    started: float = field(default_factory=time.perf_counter)
+    caller: str = ""
+    owner: str = ""
+    bytes_out: int = 0
+
+    def write(self, code: grpc.StatusCode, failure: errors.Failure | None, cause: BaseException | None = None) -> None:
+        level = logging.INFO
+        if isinstance(failure, _SERVER_SIDE):
+            level = logging.ERROR if isinstance(failure, errors.ServerFault) else logging.WARNING
+        if not log.isEnabledFor(level):
+            return
+        fields: dict[str, object] = {
+            "method": self.method,
+            "code": code.name,
+            "ms": round((time.perf_counter() - self.started) * 1000, 2),
+            "caller": self.caller,
+            "owner": hashlib.blake2b(self.owner.encode(), digest_size=4).hexdigest() if self.owner else "",
+            "bytes_in": self.bytes_in,
+            "bytes_out": self.bytes_out,
+        }
+        if failure is not None:
+            fields["reason"] = reason_of(failure)
+            if "error_id" in failure.metadata:
+                fields["error_id"] = failure.metadata["error_id"]
+        log.log(level, "call", extra={"fields": fields}, exc_info=cause)
+
+
+class Pipeline:
+    """Answers calls with the methods that are registered."""
+
+    def __init__(self, store: Store, callers: Callers, limits: Limits) -> None:
+        self._store = store
+        self._callers = callers
+        self._limits = limits
+        self._methods: dict[str, Method] = {}
+        self._in_flight = 0
+        self._bytes_in_flight = 0
+        self._draining = False
+        self.services: list[str] = []
+
+    def register(self, service: ServiceDescriptor, implementation: object) -> None:
+        """Answer the methods of a service with those of an object: ``GetThread`` with ``get_thread``."""
+        self.services.append(service.full_name)
+        for descriptor in service.methods:
+            method = self._method(descriptor, implementation)
+            self._methods[method.path] = method
+
+    def _method(self, descriptor: MethodDescriptor, implementation: object) -> Method:
+        name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in descriptor.name).lstrip("_")
+        rule = descriptor.GetOptions().Extensions[options_pb2.admission]
+        return Method(
+            path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
+            request=GetMessageClass(descriptor.input_type),
+            response=GetMessageClass(descriptor.output_type),
+            validator=Validator(descriptor.input_type, self._limits),
+            handler=getattr(implementation, name),
+            owner=rule.owner,
+            admin=rule.admin,
+            streams=descriptor.server_streaming,
+        )
+
+    def method(self, path: str) -> Method | None:
+        """The method of a path, ``/package.Service/Method``; None for what is not registered."""
+        return self._methods.get(path)
+
+    def refuse_calls(self) -> None:
+        """Answer new calls with UNAVAILABLE from now on."""
+        self._draining = True
+
+    # The ways in.
+
+    def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        """The handler of a path, as grpc asks for it; None for what is not registered."""
+        method = self.method(call_details.method)
+        if method is None:
+            return None
+        if method.streams:
+
+            async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:
+                try:
+                    async for response in self.stream(method, request, context.invocation_metadata() or ()):
+                        yield response
+                except errors.Failure as failure:
+                    await _abort(context, failure)
+
+            return grpc.unary_stream_rpc_method_handler(stream)
+
+        async def unary(request: bytes, context: Any) -> bytes:
+            try:
+                return await self.answer(method, request, context.invocation_metadata() or (), context.time_remaining())
+            except errors.Failure as failure:
+                await _abort(context, failure)
+                raise
+
+        return grpc.unary_unary_rpc_method_handler(unary)
+
+    async def answer(self, method: Method, data: bytes, metadata: Metadata, seconds: float | None) -> bytes:
+        """Answer a unary call that has ``seconds`` left, or None for as long as the server allows. Raises only Failures.
+
+        A caller that knows its own deadline ends this by cancelling it; without one, or with a longer one, it ends here.
+        """
+        line = _Line(method.path, len(data))
+        limit = self._limits.call_seconds
+        answering = self._answer(method, data, metadata, min(limit, seconds if seconds is not None else limit), line)
+        try:
+            response = await (answering if seconds is not None and seconds <= limit else _within(answering, limit))
+        except (errors.Failure, asyncio.CancelledError) as error:
+            raise self._failed(error, line) from error
+        # Whatever else comes out is a fault of the server: its text stays in here.
+        except Exception as error:
+            raise self._failed(error, line) from error
+        line.bytes_out = len(response)
+        line.write(grpc.StatusCode.OK, None)
+        return response
+
+    async def stream(self, method: Method, data: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
+        """Answer a call with a stream; otherwise as :meth:`answer`."""
+        line = _Line(method.path, len(data))
+        try:
+            with _Admission(self, len(data)):
+                request, call = self._open(method, data, metadata, self._limits.stream_seconds, line)
+                async for message in method.handler(request, call):
+                    response = self._encode(message)
+                    line.bytes_out += len(response)
+                    yield response
+                    if call.seconds() < 0:
+                        raise errors.DeadlineExceeded()
+        except GeneratorExit:
+            line.write(grpc.StatusCode.CANCELLED, None)
+            raise
+        except (errors.Failure, asyncio.CancelledError) as error:
+            raise self._failed(error, line) from error
+        except Exception as error:
+            raise self._failed(error, line) from error
+        line.write(grpc.StatusCode.OK, None)
+
+    # The steps.
+
+    async def _answer(self, method: Method, data: bytes, metadata: Metadata, seconds: float, line: _Line) -> bytes:
+        with _Admission(self, len(data)):
+            request, call = self._open(method, data, metadata, seconds, line)
+            return self._encode(await method.handler(request, call))
+
+    def _open(
+        self, method: Method, data: bytes, metadata: Metadata, seconds: float, line: _Line
+    ) -> tuple[Message, Call]:
+        """Caller, decoding, owner and validation: all that comes before the method."""
+        caller = self._callers.identify(metadata)
+        line.caller = caller.name
+        if method.admin and "admin" not in caller.rights:
+            raise errors.PermissionDenied('the method needs the right "admin"')
+        try:
+            request = method.request.FromString(data)
+        except DecodeError as error:
+            raise errors.InvalidRequest("the request is not a message of the method's type") from error
+        scope = self._scope(method, request, caller)
+        line.owner = scope.id if isinstance(scope, Owner) else ""
+        method.validator.check(request)
+        deadline = time.monotonic() + seconds
+        return request, Call(caller, scope, lambda: deadline - time.monotonic(), self._store, self._limits)
+
+    @staticmethod
+    def _scope(method: Method, request: Any, caller: Caller) -> Scope:
+        if method.owner == options_pb2.OWNER_USE_NONE:
+            return AllOwners()
+        owner_id = request.owner_id if request.HasField("owner_id") else None
+        if owner_id is not None:
+            wrong = check_id(owner_id)
+            if not wrong and owner_id in ("*", "%"):
+                wrong = "names no owner; nothing stands for all of them"
+            if wrong:
+                raise errors.InvalidRequest(violations={"owner_id": wrong})
+        elif method.owner == options_pb2.OWNER_USE_REQUIRED:
+            raise errors.OwnerRequired(violations={"owner_id": "is required"})
+        return caller.scope(owner_id)
+
+    def _encode(self, message: Message) -> bytes:
+        if message.ByteSize() > self._limits.message_bytes:
+            raise errors.LimitReached("the answer is larger than a message; ask for a smaller page or fewer fields")
+        return message.SerializeToString()
+
+    def _failed(self, error: BaseException, line: _Line) -> BaseException:
+        """What to raise for what went wrong, logged."""
+        failure: errors.Failure
+        if isinstance(error, asyncio.CancelledError):
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                line.write(grpc.StatusCode.CANCELLED, None)
+                return error
+            # Not the call was cancelled but something inside it. grpc would leave the client waiting.
+            failure = errors.ShuttingDown("the server ended the call")
+        elif isinstance(error, errors.Failure):
+            failure = error
+        elif getattr(error, "sqlstate", None) in ("XX001", "XX002"):
+            failure = errors.DataLoss(secrets.token_hex(8))
+        else:
+            failure = errors.ServerFault(secrets.token_hex(8))
+        line.write(failure.code, failure, error if isinstance(failure, errors.ServerFault) else None)
+        return failure
+
+
+class _Admission:
+    """A call's place among those at work."""
+
+    __slots__ = ("_pipeline", "_size")
+
+    def __init__(self, pipeline: Pipeline, size: int) -> None:
+        self._pipeline = pipeline
+        self._size = size
+
+    def __enter__(self) -> None:
+        pipeline = self._pipeline
+        if pipeline._draining:
+            raise errors.ShuttingDown()
+        if pipeline._in_flight >= pipeline._limits.calls_in_flight:
+            raise errors.LimitReached("too many calls at once")
+        if pipeline._in_flight and pipeline._bytes_in_flight + self._size > pipeline._limits.bytes_in_flight:
+            raise errors.LimitReached("too many bytes of requests at once")
+        pipeline._in_flight += 1
+        pipeline._bytes_in_flight += self._size
+
+    def __exit__(self, *_: object) -> None:
+        self._pipeline._in_flight -= 1
+        self._pipeline._bytes_in_flight -= self._size
+
+
+async def _within(work: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
+    """Await work for so long, then leave it behind: a frozen database would hold up its cancellation for seconds more."""
+    task = asyncio.ensure_future(work)
+    try:
+        done, _ = await asyncio.wait({task}, timeout=seconds)
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        task.cancel()
+        raise errors.DeadlineExceeded()
+    return task.result()
+
+
+def reason_of(failure: errors.Failure) -> str:
+    """The reason without its prefix, as ErrorInfo has it."""
+    return common_pb2.ErrorReason.Name(failure.reason).removeprefix("ERROR_REASON_")
+
+
+def status_of(failure: errors.Failure) -> status_pb2.Status:
+    """The rich status of a failure: ErrorInfo, and BadRequest for fields."""
+    status = status_pb2.Status(code=failure.code.value[0], message=failure.message[:_MESSAGE_CHARACTERS])
+    info = error_details_pb2.ErrorInfo(reason=reason_of(failure), domain=DOMAIN, metadata=failure.metadata)
+    details: list[Message] = [info]
+    if isinstance(failure, errors.InvalidRequest) and failure.violations:
+        violation = error_details_pb2.BadRequest.FieldViolation
+        found = [
+            violation(field=path[:_MESSAGE_CHARACTERS], description=text[:_MESSAGE_CHARACTERS])
+            for path, text in list(failure.violations.items())[:2]
+        ]
+        details.append(error_details_pb2.BadRequest(field_violations=found))
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+async def _abort(context: Any, failure: errors.Failure) -> None:
+    """End the call of grpc.aio with the failure's status."""
+    status = status_of(failure)
+    await context.abort(failure.code, status.message, ((_DETAILS, status.SerializeToString()),))

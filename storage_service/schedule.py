@@ -1,0 +1,44 @@
+"""Cron schedules: five fields or an alias, in a time zone, with Debian cron's rules for summer time (cronsim)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+ALIASES: Final = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+
+
+class InvalidSchedule(ValueError):
+    """The schedule or the time zone cannot be used; ``field`` names which."""
+
+    def __init__(self, field: str, message: str) -> None:
+        self.field = field
+        super().__init__(message)
+
+
+def next_tick(schedule: str, zone: str, after: datetime) -> datetime:
+    """The first tick after a time (aware), in UTC. Raises InvalidSchedule, also for a schedule that never fires."""
+    try:
+        local = after.astimezone(ZoneInfo(zone))
+    except (OSError, ValueError, KeyError) as error:  # unknown names, and names that are paths or directories
+        raise InvalidSchedule("timezone", "is not a known IANA time zone") from error
+    fields = ALIASES.get(schedule.strip().lower(), schedule)
+    if len(fields.split()) != 5:
+        raise InvalidSchedule("schedule", "must have five fields, or be one of " + ", ".join(ALIASES))
+    try:
+        return next(CronSim(fields, local)).astimezone(UTC)
+    except CronSimError as error:
+        raise InvalidSchedule("schedule", "is not a cron schedule") from error
+    except (StopIteration, OverflowError) as error:
+        raise InvalidSchedule("schedule", "never fires") from error

@@ -1,0 +1,59 @@
+"""OwnerService; the contract is in owner.proto."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+from agentstorage.v1 import owner_pb2 as pb
+from storage_service.services import Call
+from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, ITEMS, RUNS, THREAD_STATES, THREADS
+
+_EXPORTED = {
+    "assistants": ASSISTANTS,
+    "assistant_versions": ASSISTANT_VERSIONS,
+    "threads": THREADS,
+    "thread_states": THREAD_STATES,
+    "runs": RUNS,
+    "items": ITEMS,
+    "crons": CRONS,
+}
+_ERASED_ROWS: Final = 200
+# Rows are gathered into messages of about this many bytes, so that large rows go one by one.
+_MESSAGE_BYTES, _MESSAGE_ROWS = 1024 * 1024, 100
+# EraseOwner stops this many seconds before its time is over.
+_MARGIN_SECONDS: Final = 1.0
+
+
+class OwnerService:
+    """All that one owner has."""
+
+    async def get_owner_usage(self, request: pb.GetOwnerUsageRequest, call: Call) -> pb.GetOwnerUsageResponse:
+        return pb.GetOwnerUsageResponse(usage=await call.rows.usage())
+
+    async def erase_owner(self, request: pb.EraseOwnerRequest, call: Call) -> pb.EraseOwnerResponse:
+        total = 0
+        while True:
+            deleted = await call.rows.erase(_ERASED_ROWS)
+            total += deleted
+            if not deleted:
+                return pb.EraseOwnerResponse(done=True, deleted=total)
+            if call.seconds() < _MARGIN_SECONDS:
+                return pb.EraseOwnerResponse(done=False, deleted=total)
+
+    async def export_owner(self, request: pb.ExportOwnerRequest, call: Call) -> AsyncIterator[pb.ExportOwnerResponse]:
+        for field, table in _EXPORTED.items():
+            after = None
+            while True:
+                rows, after = await call.rows.export(table, after, _MESSAGE_ROWS)
+                response, size = pb.ExportOwnerResponse(), 0
+                for row in rows:
+                    if size and size + row.ByteSize() > _MESSAGE_BYTES:
+                        yield response
+                        response, size = pb.ExportOwnerResponse(), 0
+                    getattr(response, field).append(row)
+                    size += row.ByteSize()
+                if size:
+                    yield response
+                if after is None:
+                    break

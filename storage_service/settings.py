@@ -1,0 +1,192 @@
+"""Every setting of the service, in one place: from the environment, with its default and what it means.
+
+A command's flags win over the environment. Secrets may come from a file: ``DATABASE_URL_FILE`` names one that holds the URL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from storage_service.caller import RIGHTS
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used; the message names it and says what it takes."""
+
+
+def _setting(default: Any, variable: str, meaning: str) -> Any:
+    return field(default=default, metadata={"variable": variable, "meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a request may hold."""
+
+    message_bytes: int = _setting(64 * 1024 * 1024, "STORAGE_MESSAGE_BYTES", "largest message, both ways, in bytes")
+    json_bytes: int = _setting(16 * 1024 * 1024, "STORAGE_JSON_BYTES", "largest JSON field in bytes")
+    json_depth: int = _setting(100, "STORAGE_JSON_DEPTH", "deepest nesting of a JSON field")
+    namespace_labels: int = _setting(32, "STORAGE_NAMESPACE_LABELS", "most labels of a namespace, up to 32")
+    batch_operations: int = _setting(1000, "STORAGE_BATCH_OPERATIONS", "most operations of a batch, up to 1,000")
+    filter_keys: int = _setting(100, "STORAGE_FILTER_KEYS", "most keys of a metadata or values filter")
+    call_seconds: float = _setting(
+        30.0, "STORAGE_CALL_SECONDS", "longest time of a call, and that of one without a deadline"
+    )
+    stream_seconds: float = _setting(3600.0, "STORAGE_STREAM_SECONDS", "longest time of a stream")
+    calls_in_flight: int = _setting(1000, "STORAGE_CALLS_IN_FLIGHT", "most calls at work at once; more are refused")
+    bytes_in_flight: int = _setting(
+        512 * 1024 * 1024, "STORAGE_BYTES_IN_FLIGHT", "most bytes of requests at work at once; more are refused"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of one server."""
+
+    database_url: str = _setting("", "DATABASE_URL", "Postgres; empty for memory, whose data ends with the process")
+    pool_min_size: int = _setting(2, "DATABASE_POOL_MIN_SIZE", "connections that are always open")
+    pool_max_size: int = _setting(10, "DATABASE_POOL_MAX_SIZE", "most connections")
+    pool_timeout: float = _setting(30.0, "DATABASE_POOL_TIMEOUT", "longest wait for a free connection in seconds")
+    statement_timeout: float = _setting(30.0, "DATABASE_STATEMENT_TIMEOUT", "longest statement in seconds")
+    lock_timeout: float = _setting(2.0, "DATABASE_LOCK_TIMEOUT", "longest wait for a row lock in seconds")
+    transaction_pooler: bool = _setting(
+        False, "DATABASE_TRANSACTION_POOLER", "true behind a pooler in transaction mode (pgbouncer, Supavisor)"
+    )
+    prepared_statements: bool = _setting(
+        True, "DATABASE_PREPARED_STATEMENTS", "false prepares no statement and pipelines none; slower"
+    )
+    migrate: bool = _setting(
+        True, "STORAGE_MIGRATE", "false leaves bringing the schema up to date to storage-service migrate"
+    )
+    probe_seconds: float = _setting(
+        5.0, "DATABASE_PROBE_SECONDS", "wait for the database at start before serving without it"
+    )
+    host: str = _setting("127.0.0.1", "STORAGE_HOST", "address to listen on")
+    port: int = _setting(50051, "STORAGE_PORT", "port to listen on; 0 for any free one")
+    token_file: str = _setting(
+        "", "STORAGE_TOKEN_FILE", "TOML file of the tokens; without it every caller is anonymous"
+    )
+    tls_cert_file: str = _setting("", "STORAGE_TLS_CERT_FILE", "PEM certificate chain of the server")
+    tls_key_file: str = _setting("", "STORAGE_TLS_KEY_FILE", "PEM private key of the server")
+    allow_insecure_listen: bool = _setting(
+        False, "STORAGE_ALLOW_INSECURE_LISTEN", "true listens beyond loopback without a token file or TLS"
+    )
+    anonymous_rights: str = _setting(
+        "", "STORAGE_ANONYMOUS_RIGHTS", "rights of anonymous callers: unscoped, admin, or both with a comma"
+    )
+    reflection: str = _setting(
+        "loopback", "STORAGE_REFLECTION", "server reflection: on, off, or loopback for on there only"
+    )
+    allow_truncate: bool = _setting(False, "STORAGE_ALLOW_TRUNCATE", "true lets admin callers Truncate; for tests")
+    drain_seconds: float = _setting(
+        1.0, "STORAGE_DRAIN_SECONDS", "time between NOT_SERVING and refusing calls at a stop"
+    )
+    grace_seconds: float = _setting(20.0, "STORAGE_GRACE_SECONDS", "time for calls at work to end at a stop")
+    log_level: str = _setting(
+        "INFO", "STORAGE_LOG_LEVEL", "DEBUG, INFO (a line per call), WARNING (failures of the server) or ERROR"
+    )
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def listens_on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def uses_reflection(self) -> bool:
+        """Whether the server describes itself."""
+        return self.reflection == "on" or (self.reflection == "loopback" and self.listens_on_loopback)
+
+    @property
+    def rights(self) -> frozenset[str]:
+        """The rights of anonymous callers."""
+        return frozenset(filter(None, (right.strip() for right in self.anonymous_rights.split(","))))
+
+    def check(self) -> None:
+        """Raises SettingsError for settings that do not go together."""
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise SettingsError("STORAGE_TLS_CERT_FILE and STORAGE_TLS_KEY_FILE go together: set both or none")
+        if not (self.listens_on_loopback or self.allow_insecure_listen or (self.token_file and self.tls_cert_file)):
+            raise SettingsError(
+                f"listening on {self.host} needs a token file and TLS (STORAGE_TOKEN_FILE, STORAGE_TLS_CERT_FILE,"
+                " STORAGE_TLS_KEY_FILE); --allow-insecure-listen does without, on a network that you trust"
+            )
+        if not self.rights <= RIGHTS:
+            raise SettingsError(f"STORAGE_ANONYMOUS_RIGHTS takes {' and '.join(sorted(RIGHTS))}, with a comma between")
+        if self.reflection not in ("on", "off", "loopback"):
+            raise SettingsError("STORAGE_REFLECTION takes on, off or loopback")
+        if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
+            raise SettingsError("STORAGE_LOG_LEVEL takes DEBUG, INFO, WARNING or ERROR")
+        if not 0 <= self.port <= 65535:
+            raise SettingsError("STORAGE_PORT takes a number from 0 to 65535")
+        if not 1 <= self.pool_min_size <= self.pool_max_size:
+            raise SettingsError("DATABASE_POOL_MIN_SIZE must be 1 or more, and not above DATABASE_POOL_MAX_SIZE")
+
+
+def described() -> list[tuple[str, str, str]]:
+    """Every variable with its default and its meaning, in order."""
+    found = []
+    for item in (*fields(Settings), *fields(Limits)):
+        if "variable" in item.metadata:
+            default = item.default
+            text = (
+                str(default).lower()
+                if isinstance(default, bool)
+                else f"{default:g}"
+                if isinstance(default, float)
+                else str(default)
+            )
+            found.append((item.metadata["variable"], text, item.metadata["meaning"]))
+    return found
+
+
+def load(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
+    """The settings from the environment; what is ``given`` and not None wins. Raises SettingsError."""
+    values = _read(Settings, environment)
+    values["limits"] = Limits(**_read(Limits, environment))
+    if file := environment.get("DATABASE_URL_FILE"):
+        if values.get("database_url"):
+            raise SettingsError("DATABASE_URL and DATABASE_URL_FILE are both set: set one")
+        try:
+            values["database_url"] = Path(file).read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"DATABASE_URL_FILE can't be read: {error.strerror}") from error
+    values.update({name: value for name, value in given.items() if value is not None})
+    settings = Settings(**values)
+    settings.check()
+    return settings
+
+
+def _read(kind: type[Settings] | type[Limits], environment: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for item in fields(kind):
+        variable = item.metadata.get("variable")
+        text = environment.get(variable, "") if variable else ""
+        if text:
+            values[item.name] = _parse(variable, text, type(item.default))
+    return values
+
+
+def _parse(variable: str, text: str, kind: type) -> Any:
+    if kind is bool:
+        if text.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+            raise SettingsError(f"{variable} takes true or false")
+        return text.lower() in ("true", "1", "yes", "on")
+    if kind is str:
+        return text
+    try:
+        number = kind(text)
+    except ValueError as error:
+        raise SettingsError(f"{variable} takes a number") from error
+    if not 0 <= number < float("inf"):
+        raise SettingsError(f"{variable} takes a number that is not negative")
+    return number

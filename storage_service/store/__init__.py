@@ -1,0 +1,223 @@
+"""What a backend must do. The contract is here; the backends repeat none of it.
+
+A backend is reached only through :meth:`Store.seen_by`, whose handle reads and writes the rows of one scope: an owner, or, as a type of
+its own, all owners. There is no other way to a row, so a call that forgets the owner cannot be written.
+
+The seam is low: six verbs over rows, which both backends implement once for every table, and the named operations that must be one
+statement or one transaction. What gives meaning (defaults, ids, merges, what a mismatch is) lives above, once.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol
+
+from agentstorage.v1 import assistants_pb2, common_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
+from storage_service.caller import Scope
+from storage_service.store.change import Change
+from storage_service.store.tables import M, Table
+from storage_service.store.where import Where
+
+
+class Access(enum.Enum):
+    """Which rows beyond its own a scope may see."""
+
+    # Only its own: what it may change.
+    OWN = enum.auto()
+    # Also those of the system owner, where the table has any.
+    SEARCH = enum.auto()
+    # Also those that their owner lets everybody read who knows the id.
+    BY_ID = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """The order of a search: by a field, ties by the rest of ``fields``, all in one direction."""
+
+    fields: tuple[str, ...]
+    descending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a search. ``after`` holds the values of the order's fields of the row before the part."""
+
+    limit: int
+    offset: int = 0
+    after: tuple[Any, ...] | None = None
+    fields: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inserted(Generic[M]):
+    """What an insert gave: the new row, or the row that had the id and the request that made it."""
+
+    row: M
+    created: bool
+    request_id: str = ""
+
+
+class Handle(Protocol):
+    """The rows of one scope."""
+
+    # The verbs.
+
+    async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
+        """Insert a row; its times are set and its metadata stamped with the owner.
+
+        Answers the scope's existing row when the id is taken. Raises AlreadyExists when another scope's row has it.
+        """
+        ...
+
+    async def get(
+        self, table: Table[M], *where: Where, access: Access = Access.BY_ID, fields: frozenset[str] | None = None
+    ) -> M | None:
+        """Read one row, or None."""
+        ...
+
+    async def find(
+        self, table: Table[M], where: Sequence[Where], order: Order, page: Page, access: Access = Access.SEARCH
+    ) -> list[M]:
+        """Read a page of rows in order."""
+        ...
+
+    async def count(self, table: Table[Any], where: Sequence[Where], access: Access = Access.SEARCH) -> int:
+        """Count rows."""
+        ...
+
+    async def update(self, table: Table[M], where: Sequence[Where], changes: Sequence[Change]) -> M | None:
+        """Change one own row and set updated_at; None when no row fulfils the conditions."""
+        ...
+
+    async def delete(self, table: Table[Any], where: Sequence[Where]) -> int:
+        """Delete own rows and say how many."""
+        ...
+
+    # Assistants.
+
+    async def update_assistant(
+        self, assistant_id: str, changes: Sequence[Change], expected_version: int | None
+    ) -> assistants_pb2.Assistant | None:
+        """Keep the current version, change the row and give it the next version ever; None when no row fulfils it."""
+        ...
+
+    async def delete_assistant(self, assistant_id: str, delete_threads: bool) -> bool:
+        """Delete an assistant, its versions and crons, maybe its threads; interrupt its runs in flight."""
+        ...
+
+    async def list_versions(
+        self, assistant_id: str, where: Sequence[Where], limit: int, offset: int, before: int | None
+    ) -> list[assistants_pb2.Assistant]:
+        """Versions, the current one included, largest first, smaller than ``before``."""
+        ...
+
+    async def set_latest_version(self, assistant_id: str, version: int) -> assistants_pb2.Assistant | None:
+        """Make a kept version current; None when the assistant or the version is absent."""
+        ...
+
+    # Threads.
+
+    async def delete_threads(self, thread_ids: Sequence[str]) -> int:
+        """Delete threads with states, runs, crons and checkpoints; says how many threads."""
+        ...
+
+    async def copy_thread(self, thread_id: str, new_id: str, request_id: str) -> Inserted[threads_pb2.Thread] | None:
+        """Copy a readable thread with states and checkpoints; None when it is absent. As ``insert`` when the new id is taken."""
+        ...
+
+    async def set_thread_status(
+        self, thread_id: str, status: int, expected: Sequence[Where], changes: Sequence[Change]
+    ) -> threads_pb2.Thread | None:
+        """Change a thread and set its status, BUSY while it has a run in flight; None when no row fulfils it."""
+        ...
+
+    async def thread_state(self, thread_id: str) -> threads_pb2.ThreadState | None:
+        """The newest state, or one of the thread's values; None when the thread is absent."""
+        ...
+
+    async def add_thread_state(self, state: threads_pb2.ThreadState) -> Inserted[threads_pb2.ThreadState] | None:
+        """Add a state and set the thread's values; None when the thread is absent.
+
+        An empty parent_checkpoint means the thread's newest state. Answers the existing state when the checkpoint id is taken.
+        """
+        ...
+
+    async def list_thread_states(
+        self, thread_id: str, where: Sequence[Where], before: str, page: Page
+    ) -> list[threads_pb2.ThreadState] | None:
+        """States, newest first; None when the thread, or the state ``before``, is absent."""
+        ...
+
+    async def prune_thread_states(self, thread_ids: Sequence[str]) -> int:
+        """Delete all but the newest state of each own thread; says how many threads there were."""
+        ...
+
+    # Runs and crons.
+
+    async def create_run(self, run: runs_pb2.Run, request_id: str, *, admit: bool) -> Inserted[runs_pb2.Run]:
+        """Insert a run. With ``admit``, ask that its thread and assistant exist, apply its strategy and make the thread BUSY.
+
+        Raises NotFound for an absent (with ``admit``) or foreign thread or assistant, ThreadBusy, AlreadyExists.
+        """
+        ...
+
+    async def missing_reference(self, thread_id: str, assistant_id: str, *, must_exist: bool) -> str:
+        """ "thread" or "assistant" when the id is foreign or, with ``must_exist``, absent; else "". Empty ids are none."""
+        ...
+
+    # Items.
+
+    async def run_operations(self, operations: Sequence[store_pb2.Operation]) -> list[store_pb2.OperationResult]:
+        """Run checked operations in order in one transaction.
+
+        Raises VersionMismatch with the metadata ``index`` of the operation.
+        """
+        ...
+
+    async def delete_namespace(self, namespace: Sequence[str]) -> int:
+        """Delete the items of a namespace and below; says how many."""
+        ...
+
+    # The whole owner.
+
+    async def usage(self) -> list[owner_pb2.ResourceUsage]:
+        """Rows and bytes of each resource."""
+        ...
+
+    async def erase(self, limit: int) -> int:
+        """Delete up to ``limit`` rows with all that hangs on them, in one transaction; 0 when nothing is left."""
+        ...
+
+    async def export(
+        self, table: Table[M], after: tuple[Any, ...] | None, limit: int
+    ) -> tuple[list[M], tuple[Any, ...] | None]:
+        """Some rows of a table in the order of its key, and what to pass as ``after`` for more, or None at the end."""
+        ...
+
+
+class Store(Protocol):
+    """A backend."""
+
+    name: str
+
+    def seen_by(self, scope: Scope) -> Handle:
+        """The rows of a scope."""
+        ...
+
+    async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
+        """Delete all rows of these resources, of all owners."""
+        ...
+
+    def trouble(self) -> str:
+        """Why the backend cannot serve now, for operators; "" when it can."""
+        ...
+
+    def revision(self) -> int:
+        """The schema revision; 0 where there is none."""
+        ...
+
+    def pool(self) -> server_pb2.PoolFigures | None:
+        """How the connections are used; None where there are none."""
+        ...

@@ -1,0 +1,249 @@
+"""The verbs over rows, in dictionaries.
+
+The event loop runs one step at a time and no step here waits, so that every operation is atomic. Messages are copied in and out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Generic, cast
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from storage_service import jsontext
+from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
+from storage_service.errors import AlreadyExists
+from storage_service.store import Access, Inserted, Order, Page
+from storage_service.store.change import Change
+from storage_service.store.tables import (
+    ASSISTANT_VERSIONS,
+    ASSISTANTS,
+    CRONS,
+    ITEMS,
+    RUNS,
+    SORTED_CHARACTERS,
+    THREAD_STATES,
+    THREADS,
+    Column,
+    M,
+    Table,
+)
+from storage_service.store.where import Equals, Where
+
+Key = tuple[Any, ...]
+Clock = Callable[[], datetime]
+
+TABLES: tuple[Table[Any], ...] = (ASSISTANTS, ASSISTANT_VERSIONS, THREADS, THREAD_STATES, RUNS, ITEMS, CRONS)
+
+
+def utc_now() -> datetime:
+    """The time, aware."""
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class Record(Generic[M]):
+    """A row with what its message does not show."""
+
+    row: M
+    owner: str | None
+    request_id: str = ""
+    # Assistants: the largest version ever given.
+    last_version: int = 1
+
+
+@dataclass(slots=True)
+class Tables:
+    """All rows of a memory backend, and its clock."""
+
+    clock: Clock = utc_now
+    rows: dict[str, dict[Key, Record[Any]]] = field(default_factory=lambda: {table.name: {} for table in TABLES})
+    sequence: int = 0
+
+    def of(self, table: Table[M]) -> dict[Key, Record[M]]:
+        """The rows of one table by key."""
+        return cast("dict[Key, Record[M]]", self.rows[table.name])
+
+    def now(self) -> Timestamp:
+        """The time to the microsecond."""
+        now = Timestamp()
+        now.FromDatetime(self.clock())
+        return now
+
+    def is_alive(self, row: Any) -> bool:
+        """Whether an item's time is not over."""
+        return not row.HasField("expires_at") or row.expires_at.ToMicroseconds() > self.now().ToMicroseconds()
+
+
+def copy(row: M, fields: frozenset[str] | None = None) -> M:
+    """A copy, with these fields only where they are named."""
+    new = type(row)()
+    new.CopyFrom(row)
+    if fields is not None:
+        for descriptor in row.DESCRIPTOR.fields:
+            if descriptor.name not in fields:
+                new.ClearField(descriptor.name)
+    return new
+
+
+def sort_value(column: Column, value: Any) -> Any:
+    """What orders a row by a column, as ``Column.sort_key`` has it in SQL."""
+    if column.is_time:
+        if value is not None:
+            return (0, value.ToMicroseconds())
+        return (-1, 0) if column.absent == "-infinity" else (1, 0)
+    if column.words:
+        return column.words.get(value, "")
+    if column.absent:
+        return value[:SORTED_CHARACTERS]
+    return ".".join(value) if column.field == "namespace" else value
+
+
+def _field(row: Message, column: Column) -> Any:
+    return None if column.is_time and not row.HasField(column.field) else getattr(row, column.field)
+
+
+class Rows:
+    """The rows of one scope: the verbs of :class:`storage_service.store.Handle`."""
+
+    def __init__(self, tables: Tables, scope: Scope) -> None:
+        self.tables = tables
+        self.scope = scope
+
+    @property
+    def owner_id(self) -> str | None:
+        """The owner, or None for all."""
+        return self.scope.id if isinstance(self.scope, Owner) else None
+
+    def visible(self, table: Table[Any], record: Record[Any], access: Access) -> bool:
+        """Whether the scope may see a row."""
+        if isinstance(self.scope, AllOwners) or record.owner == self.scope.id:
+            return True
+        if table is ASSISTANTS and access is not Access.OWN:
+            return record.owner == SYSTEM_OWNER
+        if access is Access.BY_ID and table is THREADS:
+            return bool(record.row.visibility == 2)
+        if access is Access.BY_ID and table is RUNS:
+            thread = self.tables.of(THREADS).get((record.row.thread_id,))
+            return thread is not None and thread.owner == record.owner and thread.row.visibility == 2
+        return False
+
+    def records(self, table: Table[M], where: Iterable[Where], access: Access) -> list[Record[M]]:
+        """The rows that the scope sees and that fulfil the conditions."""
+        wanted = list(where)
+        rows = self.tables.of(table)
+        named = [term.value for term in wanted if isinstance(term, Equals) and term.field == table.id]
+        if named and len(table.key) == 1:
+            candidates: Iterable[Record[M]] = filter(None, [rows.get((named[0],))])
+        else:
+            candidates = rows.values()
+        return [
+            record
+            for record in candidates
+            if self.visible(table, record, access)
+            and (not table.alive or self.tables.is_alive(record.row))
+            and all(term.test(record.row) for term in wanted)
+        ]
+
+    def one(self, table: Table[M], key_value: str, access: Access) -> Record[M] | None:
+        """The row with this id, when the scope sees it."""
+        record = self.tables.of(table).get((key_value,))
+        return record if record is not None and self.visible(table, record, access) else None
+
+    def stamp(self, metadata: str) -> str:
+        """Metadata with the owner of the scope in it."""
+        if self.owner_id is None:
+            return jsontext.merge(metadata, "{}", ("owner",))
+        return jsontext.merge(metadata, jsontext.single("owner", self.owner_id))
+
+    def stored(self, table: Table[M], row: M) -> M:
+        """A new row as it is kept: defaults and canonical JSON, times, owner."""
+        new: Any = copy(row)
+        now = self.tables.now()
+        for name, column in table.columns.items():
+            if column.is_json:
+                text = jsontext.canonical(getattr(row, name) or column.default)
+                setattr(new, name, "" if column.default == text == "null" else text)
+        new.metadata = self.stamp(new.metadata)
+        new.created_at.CopyFrom(now)
+        new.updated_at.CopyFrom(now)
+        return cast("M", new)
+
+    async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
+        return self.insert_now(table, row, request_id)
+
+    def insert_now(self, table: Table[M], row: M, request_id: str, owner: str | None = None) -> Inserted[M]:
+        """Insert a row of the scope's owner, or, without one, of ``owner``."""
+        id = getattr(row, table.id)
+        rows = self.tables.of(table)
+        if (id,) in rows:
+            return self.existing(table, id)
+        rows[(id,)] = Record(self.stored(table, row), self.owner_id or owner, request_id)
+        return Inserted(copy(rows[(id,)].row), True)
+
+    def existing(self, table: Table[M], id: str) -> Inserted[M]:
+        """The own row that has the id already."""
+        record = self.one(table, id, Access.OWN)
+        if record is None:
+            raise AlreadyExists(table.resource, id)
+        return Inserted(copy(record.row), False, record.request_id)
+
+    async def get(
+        self, table: Table[M], *where: Where, access: Access = Access.BY_ID, fields: frozenset[str] | None = None
+    ) -> M | None:
+        records = self.records(table, where, access)
+        return copy(records[0].row, fields) if records else None
+
+    async def find(
+        self, table: Table[M], where: Sequence[Where], order: Order, page: Page, access: Access = Access.SEARCH
+    ) -> list[M]:
+        return self.page(table, (record.row for record in self.records(table, where, access)), order, page)
+
+    def page(self, table: Table[M], rows: Iterable[M], order: Order, page: Page) -> list[M]:
+        """Copies of a page of these rows."""
+        columns = [table.columns[name] for name in order.fields]
+
+        def place(row: M) -> list[Any]:
+            return [sort_value(column, _field(row, column)) for column in columns]
+
+        ordered = sorted(rows, key=place, reverse=order.descending)
+        if page.after is not None:
+            last = [sort_value(column, value) for column, value in zip(columns, page.after, strict=True)]
+            ordered = [row for row in ordered if (place(row) < last if order.descending else place(row) > last)]
+        return [copy(row, page.fields) for row in ordered[page.offset : page.offset + page.limit]]
+
+    async def count(self, table: Table[Any], where: Sequence[Where], access: Access = Access.SEARCH) -> int:
+        return len(self.records(table, where, access))
+
+    async def update(self, table: Table[M], where: Sequence[Where], changes: Sequence[Change]) -> M | None:
+        for record in self.records(table, where, Access.OWN):
+            return copy(self.change(table, record, changes))
+        return None
+
+    def change(self, table: Table[M], record: Record[M], changes: Sequence[Change]) -> M:
+        """Change a row in place and set updated_at."""
+        row: Any = record.row
+        now = self.tables.now()
+        for change in changes:
+            change.apply(table, row, now)
+        row.updated_at.CopyFrom(now)
+        return record.row
+
+    async def delete(self, table: Table[Any], where: Sequence[Where]) -> int:
+        records = self.records(table, where, Access.OWN)
+        self.drop(table, records)
+        return len(records)
+
+    def drop(self, table: Table[Any], records: Iterable[Record[Any]]) -> None:
+        """Delete rows that are there."""
+        rows = self.tables.of(table)
+        for record in records:
+            del rows[key_of(table, record.row)]
+
+
+def key_of(table: Table[Any], row: Any) -> Key:
+    """The key of a row that is known by its id alone."""
+    return (getattr(row, table.id),)

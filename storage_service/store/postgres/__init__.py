@@ -1,0 +1,66 @@
+"""The Postgres backend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agentstorage.v1 import common_pb2
+from agentstorage.v1.server_pb2 import PoolFigures
+from storage_service.caller import Scope
+from storage_service.store.postgres.assistants import Assistants
+from storage_service.store.postgres.database import Database, DatabaseSettings
+from storage_service.store.postgres.items import Items
+from storage_service.store.postgres.owners import RESOURCES, Owners
+from storage_service.store.postgres.runs import Runs
+from storage_service.store.postgres.threads import Threads
+
+
+class PostgresHandle(Assistants, Threads, Runs, Items, Owners):
+    """The rows of one scope in Postgres."""
+
+
+class PostgresStore:
+    """The Postgres backend; see :class:`storage_service.store.Store`."""
+
+    name = "postgres"
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self.database = Database(settings)
+
+    async def start(self, probe_seconds: float) -> None:
+        """Begin to connect, and wait up to ``probe_seconds`` until the database serves."""
+        await self.database.start(probe_seconds)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.database.close()
+
+    def seen_by(self, scope: Scope) -> PostgresHandle:
+        return PostgresHandle(self.database, scope)
+
+    async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
+        names = []
+        for resource in resources:
+            table, part = RESOURCES[resource]
+            names.extend([table.name] if part is None else [table.name, part[0].name])
+        await self.database.run(f"TRUNCATE {', '.join(names)}", [], slow=True)
+
+    def trouble(self) -> str:
+        return self.database.trouble
+
+    def revision(self) -> int:
+        return self.database.revision
+
+    def pool(self) -> PoolFigures | None:
+        figures = self.database.pool_figures()
+        if not figures:
+            return None
+        return PoolFigures(
+            size=figures["pool_size"],
+            max_size=figures["pool_max"],
+            available=figures["pool_available"],
+            waiting=figures["requests_waiting"],
+        )
+
+
+__all__ = ["DatabaseSettings", "PostgresHandle", "PostgresStore"]

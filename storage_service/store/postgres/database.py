@@ -1,0 +1,339 @@
+"""The way to the database: a pool, lanes on some of its connections, and a watch that tells whether it is there.
+
+    statement ──> lane (pipelined, point operations)     ──┐
+    statement ──> pooled connection (searches, big values) ├──> Postgres
+    transaction ─> pooled connection                     ──┘
+
+The watch connects by itself once a second. While the database does not answer, or its schema does not fit, every call fails at once with
+UNAVAILABLE; when it is back, the watch brings the schema up to date, opens a new pool and calls go through again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import select
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import psycopg
+from psycopg import AsyncRawCursor, AsyncTransaction
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from storage_service.errors import Conflict, DatabaseUnavailable
+from storage_service.store.postgres import adapt, faults, migrate
+from storage_service.store.postgres.lane import Lane, Row
+
+T = TypeVar("T")
+Connection = psycopg.AsyncConnection[Any]
+
+log = logging.getLogger(__name__)
+
+# Values above this many bytes go on a connection of their own, so that they hold up nothing.
+_LARGE: Final = 65536
+# A lane whose oldest statement waits longer gets no more (seconds), and one that waits longer still is given up.
+_STALLED, _FROZEN_MARGIN = 0.25, 2.0
+_WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 3.0, 0.5
+_COLLISION_TRIES: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseSettings:
+    """How to reach the database and how much of it to use. Times in seconds."""
+
+    url: str
+    pool_min_size: int = 2
+    pool_max_size: int = 10
+    pool_timeout: float = 30.0
+    max_waiting: int = 1000
+    statement_timeout: float = 30.0
+    lock_timeout: float = 2.0
+    # A pooler in transaction mode: no prepared statements, no pipelining, no start-up options.
+    transaction_pooler: bool = False
+    prepared_statements: bool = True
+    migrate: bool = True
+
+
+def connection_string(settings: DatabaseSettings) -> str:
+    """The connection string with the service's defaults filled in; what the URL says itself stays.
+
+    A server on this machine gets ``sslmode=disable``: local Supabase and the embedded server have no TLS.
+    """
+    given = conninfo_to_dict(settings.url)
+    options = " ".join(
+        (
+            f"-c statement_timeout={round(settings.statement_timeout * 1000)}",
+            f"-c lock_timeout={round(settings.lock_timeout * 1000)}",
+            "-c idle_in_transaction_session_timeout=10000",
+        )
+    )
+    defaults: dict[str, Any] = {
+        "connect_timeout": 3,
+        "keepalives_idle": 10,
+        "keepalives_interval": 3,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10000,
+        "application_name": "storage-service",
+    }
+    if given.get("host") in ("localhost", "127.0.0.1", "::1"):
+        defaults["sslmode"] = "disable"
+    if not settings.transaction_pooler:
+        defaults["options"] = options
+    return make_conninfo(**{**defaults, **{key: value for key, value in given.items() if value is not None}})
+
+
+class Database:
+    """Statements and transactions on one database. Errors come out as failures (``storage_service.errors``)."""
+
+    def __init__(self, settings: DatabaseSettings) -> None:
+        self.settings = settings
+        self.conninfo = connection_string(settings)
+        self.revision = 0
+        self.trouble = "the database has not been reached yet"
+        self._pool: AsyncConnectionPool[Connection] | None = None
+        self._lanes: list[Lane] = []
+        self._growing: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._probe: Connection | None = None
+        self._changed = asyncio.Event()
+        piped = settings.prepared_statements and not settings.transaction_pooler
+        self._max_lanes = min(4, settings.pool_max_size - 1) if piped else 0
+
+    # Lifecycle.
+
+    async def start(self, probe_seconds: float) -> None:
+        """Begin to watch, and wait up to ``probe_seconds`` for the database to serve."""
+        self._watching = asyncio.create_task(self._watch(), name="database watch")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), probe_seconds)
+
+    async def close(self) -> None:
+        """Stop watching and close every connection."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait({self._watching}, timeout=1)
+        await self._drop_pool()
+        await self._drop_probe()
+
+    async def _watch(self) -> None:
+        while True:
+            trouble = await self._look()
+            if trouble != self.trouble:
+                log.log(logging.WARNING if trouble else logging.INFO, trouble or "the database serves")
+                self.trouble = trouble
+            if not trouble:
+                self._changed.set()
+                self._tend_lanes()
+            elif self._pool is not None:
+                await self._drop_pool()
+            await asyncio.sleep(_RECOVERY_SECONDS if trouble else _WATCH_SECONDS)
+
+    async def _look(self) -> str:
+        """What keeps the database from serving, or ""."""
+        # A frozen server answers neither a query nor its cancellation, so the look is left behind, not waited for.
+        looking = asyncio.create_task(self._connect_and_look())
+        done, _ = await asyncio.wait({looking}, timeout=_ANSWER_SECONDS if self._pool else None)
+        if not done:
+            looking.cancel()
+            self._probe = None
+            return f"the database did not answer within {_ANSWER_SECONDS:g} s"
+        try:
+            return looking.result()
+        except psycopg.Error as error:
+            await self._drop_probe()
+            return f"the database can't be reached ({_kind_of(error)}); check DATABASE_URL and that Postgres is up"
+        except migrate.MigrationError as error:
+            return str(error)
+
+    async def _connect_and_look(self) -> str:
+        if self._probe is None or self._probe.closed:
+            self._probe = await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True, prepare_threshold=None)
+        if self._pool is None and self.settings.migrate:
+            for name in await migrate.migrate(self.conninfo):
+                log.info("migrated: %s", name)
+        self.revision = await migrate.revision(self._probe)
+        if self.revision != migrate.LATEST:
+            return f"the database has schema revision {self.revision}, this server needs {migrate.LATEST}; " + (
+                "run storage-service migrate" if self.revision < migrate.LATEST else "upgrade the server"
+            )
+        if self._pool is None:
+            await self._open_pool()
+        return ""
+
+    async def _open_pool(self) -> None:
+        settings = self.settings
+        plain = settings.transaction_pooler or not settings.prepared_statements
+
+        async def configure(connection: Connection) -> None:
+            adapt.register(connection)
+            connection.prepare_threshold = None if plain else 2
+
+        pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
+            self.conninfo,
+            min_size=settings.pool_min_size,
+            max_size=settings.pool_max_size,
+            timeout=settings.pool_timeout,
+            max_waiting=settings.max_waiting,
+            max_lifetime=1800,
+            reconnect_timeout=5,
+            kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor},
+            configure=configure,
+            check=_check_quickly,
+            open=False,
+        )
+        await pool.open(wait=True, timeout=10)
+        self._pool = pool
+        await self._grow()
+
+    async def _drop_pool(self) -> None:
+        pool, self._pool = self._pool, None
+        lanes, self._lanes = self._lanes, []
+        for lane in lanes:
+            lane.abandon()
+        if pool is not None:
+            for lane in lanes:
+                await pool.putconn(lane.connection)
+            await pool.close(timeout=1)
+
+    async def _drop_probe(self) -> None:
+        probe, self._probe = self._probe, None
+        if probe is not None:
+            probe.pgconn.finish()
+
+    # Lanes.
+
+    async def _grow(self) -> None:
+        """Add a lane, when there may be one more."""
+        if self._pool is None or len(self._lanes) >= self._max_lanes:
+            return
+        connection = await self._pool.getconn()
+        self._lanes.append(Lane(connection))
+
+    def _pick_lane(self) -> Lane | None:
+        """The lane with the fewest statements in flight, if any is fit for one more."""
+        best: Lane | None = None
+        for lane in self._lanes:
+            if lane.usable and (best is None or lane.in_flight < best.in_flight):
+                best = lane
+        if best is None or (best.in_flight and best.waited > _STALLED):
+            return None
+        if (
+            best.in_flight >= 2
+            and len(self._lanes) < self._max_lanes
+            and (self._growing is None or self._growing.done())
+        ):
+            self._growing = asyncio.create_task(self._grow_quietly(), name="one more lane")
+        return best
+
+    async def _grow_quietly(self) -> None:
+        try:
+            await self._grow()
+        except psycopg.Error as error:
+            log.warning("no further connection for statements: %s", _kind_of(error))
+
+    def _tend_lanes(self) -> None:
+        """Give up lanes that do not answer, and return to the pool what is broken."""
+        for lane in list(self._lanes):
+            if lane.usable and lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN:
+                lane.abandon()
+            if not lane.usable and self._pool is not None:
+                self._lanes.remove(lane)
+                pool = self._pool
+                self._growing = asyncio.create_task(pool.putconn(lane.connection), name="return a broken lane")
+        if not self._lanes and (self._growing is None or self._growing.done()):
+            self._growing = asyncio.create_task(self._grow_quietly(), name="first lane")
+
+    # Statements.
+
+    async def run(self, statement: str, values: Sequence[Any], *, again: bool = False, slow: bool = False) -> list[Row]:
+        """Run one statement as a transaction of its own and give its rows.
+
+        ``again`` says that it may run twice (a read), so that a lost connection is made good by a second try; ``slow`` that it may take
+        long, so that it gets a connection of its own and ends when the call is cancelled.
+        """
+        try:
+            try:
+                return await self._run_once(statement, values, slow)
+            except psycopg.Error as error:
+                if not (again and faults.is_connection_lost(error)):
+                    raise
+                return await self._run_once(statement, values, slow=True)
+        except Exception as error:
+            raise self._failure(error) from error
+
+    async def _run_once(self, statement: str, values: Sequence[Any], slow: bool) -> list[Row]:
+        if not slow and not any(type(value) is str and len(value) > _LARGE for value in values):
+            lane = self._pick_lane()
+            if lane is not None:
+                return await lane.send(statement, values)
+        async with self._connection() as connection:
+            return await _execute(connection, statement, values)
+
+    async def atomic(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run statements as one transaction; again, up to three times in all, when it collides with another."""
+        for left in reversed(range(_COLLISION_TRIES)):
+            try:
+                async with self._connection() as connection, connection.transaction() as transaction:
+                    return await work(Transaction(connection, transaction))
+            except Exception as error:
+                if not (faults.is_collision(error) and left):
+                    raise self._failure(error) from error
+        raise Conflict()
+
+    def _failure(self, error: Exception) -> Exception:
+        """What the error means to a client; faults of this server stay what they are."""
+        failure = faults.translate(error)
+        if isinstance(error, psycopg.Error) and error.sqlstate in faults.POOLER_LOST_STATEMENT:
+            log.error("a pooler lost a prepared statement; set DATABASE_TRANSACTION_POOLER=true")
+        return failure or error
+
+    def _connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
+        if self._pool is None or self.trouble:
+            raise DatabaseUnavailable()
+        return self._pool.connection()
+
+    def pool_figures(self) -> dict[str, int]:
+        """How the connections are used: psycopg_pool's statistics; empty while there is no pool."""
+        return {} if self._pool is None else self._pool.get_stats()
+
+
+class Transaction:
+    """Statements of one transaction."""
+
+    def __init__(self, connection: Connection, transaction: AsyncTransaction) -> None:
+        self._connection = connection
+        self._transaction = transaction
+
+    async def run(self, statement: str, values: Sequence[Any]) -> list[Row]:
+        """Run one statement and give its rows."""
+        return await _execute(self._connection, statement, values)
+
+    async def run_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
+        """Run statements in order, in one round trip, and give the rows of each."""
+        async with self._connection.pipeline():
+            cursors = [self._connection.cursor(binary=True) for _ in statements]
+            for cursor, (statement, values) in zip(cursors, statements, strict=True):
+                await cursor.execute(statement.encode(), values)
+        return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
+
+
+async def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> list[Row]:
+    cursor = await connection.cursor(binary=True).execute(statement.encode(), values)
+    return await cursor.fetchall() if cursor.description else []
+
+
+async def _check_quickly(connection: Connection) -> None:
+    """Find a lost connection before it is used, without a round trip: an idle connection has nothing to read until it ends."""
+    poller = select.poll()
+    poller.register(connection.fileno(), select.POLLIN | select.POLLHUP)
+    if poller.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
+
+
+def _kind_of(error: BaseException) -> str:
+    """What kind of error it is, without its text, which may quote the connection string."""
+    state = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__}, SQLSTATE {state}" if state else type(error).__name__

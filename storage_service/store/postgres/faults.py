@@ -1,0 +1,78 @@
+"""What an error of the driver or of Postgres means: the one place that knows SQLSTATEs.
+
+Source: PostgreSQL's appendix of error codes. What is not listed is a fault of this server and becomes INTERNAL above.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
+
+from storage_service import errors
+
+SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
+QUERY_CANCELED = "57014"
+UNIQUE_VIOLATION, FOREIGN_KEY_VIOLATION = "23505", "23503"
+DISK_FULL, OUT_OF_MEMORY, CONFIGURATION_LIMIT = "53100", "53200", "53400"
+TOO_MANY_CONNECTIONS, READ_ONLY_TRANSACTION = "53300", "25006"
+SHUTDOWNS = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
+POOLER_LOST_STATEMENT = ("42P05", "26000")
+DATA_CORRUPTED = ("XX001", "XX002")
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether the connection, not the statement, failed, so that a read may be tried on another."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
+    return state.startswith("08") or state in SHUTDOWNS
+
+
+def is_collision(error: BaseException) -> bool:
+    """Whether concurrent transactions collided and this one may be run again."""
+    return isinstance(error, psycopg.Error) and error.sqlstate in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED)
+
+
+def translate(error: Exception) -> errors.Failure | None:
+    """The failure that an error means to a client, or None when it is a fault of this server."""
+    if isinstance(error, PoolTimeout | TooManyRequests):
+        return errors.LimitReached("every connection to the database is in use")
+    if isinstance(error, PoolClosed):
+        return errors.DatabaseUnavailable()
+    if not isinstance(error, psycopg.Error):
+        return None
+    state = error.sqlstate
+    if state is None:
+        if isinstance(error, psycopg.OperationalError):
+            return errors.DatabaseUnavailable()
+        # The driver refuses a value by itself, without a SQLSTATE.
+        return errors.InvalidRequest("a value can't be stored") if isinstance(error, psycopg.DataError) else None
+    return _by_state(state)
+
+
+def _by_state(state: str) -> errors.Failure | None:
+    if is_unavailable(state):
+        return errors.DatabaseUnavailable()
+    if state in (SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE, UNIQUE_VIOLATION):
+        return errors.Conflict()
+    if state == QUERY_CANCELED:
+        return errors.DeadlineExceeded()
+    if state in (DISK_FULL, OUT_OF_MEMORY, CONFIGURATION_LIMIT):
+        return errors.LimitReached("the database is out of disk, memory or another resource")
+    if state == FOREIGN_KEY_VIOLATION:
+        return errors.Conflict("a row that this one refers to was deleted meanwhile")
+    if state.startswith("22") or state in ("54000", "54001", "2201B", "2201W", "2201X"):
+        return errors.InvalidRequest("a value can't be stored")
+    return None
+
+
+def is_unavailable(state: str) -> bool:
+    """Whether a SQLSTATE says that the database cannot serve now."""
+    return (
+        state.startswith("08")
+        or state in SHUTDOWNS
+        or state in POOLER_LOST_STATEMENT
+        or state in (TOO_MANY_CONNECTIONS, READ_ONLY_TRANSACTION)
+    )

@@ -1,0 +1,194 @@
+"""Items of the long-term store, as SQL: each operation is one or two statements and a way to read their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from agentstorage.v1 import store_pb2 as pb
+from storage_service.errors import VersionMismatch
+from storage_service.store import Access, Page
+from storage_service.store.items import item_search, limit_of
+from storage_service.store.postgres.database import Row, Transaction
+from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.tables import ITEMS
+from storage_service.store.where import Below, LabelsMatch
+
+Statement = tuple[str, Values]
+_ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
+_KEY = '"namespace" = {} AND "key" = {} AND "owner_id" = {}'
+_ENDS = "now() + make_interval(secs => {} * 60)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What an operation sends, and what it makes of the rows of each statement."""
+
+    statements: list[Statement]
+    read: Callable[[list[list[Row]]], pb.OperationResult]
+    # Whether it may run twice, and whether it may take long.
+    again: bool = False
+    slow: bool = False
+
+
+class Items(Rows):
+    """The named operations on items."""
+
+    async def run_operations(self, operations: Sequence[pb.Operation]) -> list[pb.OperationResult]:
+        plans = [self._plan(operation) for operation in operations]
+        if len(plans) == 1 and len(plans[0].statements) == 1:
+            [(statement, values)] = plans[0].statements
+            rows = await self.database.run(statement, values, again=plans[0].again, slow=plans[0].slow)
+            return [plans[0].read([rows])]
+
+        async def work(transaction: Transaction) -> list[pb.OperationResult]:
+            left = iter(await transaction.run_all([statement for plan in plans for statement in plan.statements]))
+            results = []
+            for index, plan in enumerate(plans):
+                try:
+                    results.append(plan.read([next(left) for _ in plan.statements]))
+                except VersionMismatch as mismatch:
+                    if len(plans) > 1:
+                        mismatch.metadata["index"] = str(index)
+                    raise
+            return results
+
+        return await self.database.atomic(work)
+
+    def _plan(self, operation: pb.Operation) -> _Plan:
+        match operation.WhichOneof("operation"):
+            case "put":
+                return self._put(operation.put)
+            case "get":
+                return self._get(operation.get)
+            case "delete":
+                return self._delete(operation.delete)
+            case "search":
+                return self._search(operation.search)
+        return self._list_namespaces(operation.list_namespaces)
+
+    def _identity(self, operation: pb.PutOperation | pb.GetOperation | pb.DeleteOperation, values: Values) -> list[str]:
+        # An item without an owner has the empty one: the column is part of the primary key.
+        return [values(".".join(operation.namespace)), values(operation.key), values(self.owner_id or "")]
+
+    def _put(self, put: pb.PutOperation) -> _Plan:
+        values = Values()
+        identity = self._identity(put, values)
+        value, metadata = values(put.value), values(put.metadata or None)
+        ttl = values(put.ttl_minutes if put.HasField("ttl_minutes") else None)
+        ends = f"{_ENDS.format(f'{ttl}::float8')}"
+        changed = (
+            f" value = {value}::jsonb, metadata = coalesce({metadata}::jsonb, CASE WHEN {_ALIVE} THEN i.metadata ELSE '{{}}' END),"
+            f" version = i.version + 1, created_at = CASE WHEN {_ALIVE} THEN i.created_at ELSE now() END,"
+            f" updated_at = now(), expires_at = {ends}, ttl_minutes = {ttl}::float8"
+        )
+        expected = put.expected_version if put.HasField("expected_version") else None
+        if expected:
+            statement = (
+                f"UPDATE {ITEMS.name} AS i SET {changed} WHERE {_KEY.format(*identity)}"
+                f" AND version = {values(expected)} AND {_ALIVE}"
+            )
+        else:
+            statement = (
+                f"INSERT INTO {ITEMS.name} AS i (namespace, key, owner_id, value, metadata, version, expires_at, ttl_minutes)"
+                f" VALUES ({', '.join(identity)}, {value}::jsonb, coalesce({metadata}::jsonb, '{{}}'), 1, {ends}, {ttl}::float8)"
+                f" ON CONFLICT (namespace, key, owner_id) DO UPDATE SET {changed}"
+                f"{f' WHERE NOT {_ALIVE}' if expected == 0 else ''}"
+            )
+        statements = [(f"{statement} RETURNING {ITEMS.select}", values)]
+        if expected is not None:
+            values = Values()
+            key = _KEY.format(*self._identity(put, values))
+            statements.append((f"SELECT version FROM {ITEMS.name} AS i WHERE {key} AND {_ALIVE}", values))
+
+        def read(results: list[list[Row]]) -> pb.OperationResult:
+            if not results[0]:
+                raise VersionMismatch(results[1][0][0] if results[1] else 0)
+            return pb.OperationResult(put=pb.PutItemResponse(item=message(ITEMS, results[0][0])))
+
+        return _Plan(statements, read)
+
+    def _get(self, get: pb.GetOperation) -> _Plan:
+        values = Values()
+        condition = f"{_KEY.format(*self._identity(get, values))} AND {ITEMS.alive}"
+        statement = f"SELECT {ITEMS.select} FROM {ITEMS.name} WHERE {condition}"
+        if get.refresh_ttl:
+            statement = (
+                f"WITH refreshed AS (UPDATE {ITEMS.name} SET expires_at = {_ENDS.format('ttl_minutes')}"
+                f" WHERE {condition} AND ttl_minutes IS NOT NULL RETURNING {ITEMS.select})"
+                f" SELECT * FROM refreshed UNION ALL {statement} AND ttl_minutes IS NULL"
+            )
+
+        def read(results: list[list[Row]]) -> pb.OperationResult:
+            item = message(ITEMS, results[0][0]) if results[0] else None
+            return pb.OperationResult(get=pb.GetItemResponse(item=item))
+
+        return _Plan([(statement, values)], read, again=True)
+
+    def _delete(self, delete: pb.DeleteOperation) -> _Plan:
+        values = Values()
+        key = _KEY.format(*self._identity(delete, values))
+        statement = f"DELETE FROM {ITEMS.name} AS i WHERE {key} RETURNING {_ALIVE}"
+
+        def read(results: list[list[Row]]) -> pb.OperationResult:
+            return pb.OperationResult(delete=pb.DeleteItemResponse(deleted=bool(results[0]) and results[0][0][0]))
+
+        return _Plan([(statement, values)], read)
+
+    def _search(self, search: pb.SearchOperation) -> _Plan:
+        where, order = item_search(search)
+        page = Page(limit_of(search.limit), search.offset)
+        statements = []
+        if search.refresh_ttl:
+            found, values = self.search(
+                ITEMS, where, order, Page(page.limit, page.offset, fields=_PLACE), Access.SEARCH
+            )
+            found = found.replace(ITEMS.select_only(_PLACE), '"namespace", "key", "owner_id"', 1)
+            statements.append(
+                (
+                    f"UPDATE {ITEMS.name} SET expires_at = {_ENDS.format('ttl_minutes')} WHERE ttl_minutes IS NOT NULL"
+                    f" AND (namespace, key, owner_id) IN ({found})",
+                    values,
+                )
+            )
+        statements.append(self.search(ITEMS, where, order, page, Access.SEARCH))
+
+        def read(results: list[list[Row]]) -> pb.OperationResult:
+            items = [message(ITEMS, row) for row in results[-1]]
+            return pb.OperationResult(search=pb.SearchItemsResponse(items=items))
+
+        return _Plan(statements, read, again=True, slow=True)
+
+    def _list_namespaces(self, listing: pb.ListNamespacesOperation) -> _Plan:
+        values = Values()
+        where = [
+            LabelsMatch(tuple(match.path), match.match_type == pb.NAMESPACE_MATCH_TYPE_SUFFIX)
+            for match in listing.matches
+        ]
+        conditions = self.conditions(ITEMS, where, Access.SEARCH, values)
+        labels = "string_to_array(namespace, '.')"
+        if listing.max_depth:
+            labels = f"({labels})[1:{values(listing.max_depth)}::int]"
+        statement = (
+            f"SELECT labels FROM (SELECT DISTINCT {labels} AS labels FROM {ITEMS.name} WHERE {conditions}) AS n"
+            f' ORDER BY labels COLLATE "C" LIMIT {values(limit_of(listing.limit, 100))} OFFSET {values(listing.offset)}'
+        )
+
+        def read(results: list[list[Row]]) -> pb.OperationResult:
+            namespaces = [pb.Namespace(labels=row[0]) for row in results[0]]
+            return pb.OperationResult(list_namespaces=pb.ListNamespacesResponse(namespaces=namespaces))
+
+        return _Plan([(statement, values)], read, again=True, slow=True)
+
+    async def delete_namespace(self, namespace: Sequence[str]) -> int:
+        # Items whose time is over go too, but do not count.
+        values = Values()
+        conditions = f"{self.visible(ITEMS, Access.OWN, values)} AND {Below(tuple(namespace)).sql(ITEMS, values)}"
+        statement = (
+            f"WITH gone AS (DELETE FROM {ITEMS.name} AS i WHERE {conditions} RETURNING {_ALIVE} AS alive)"
+            " SELECT count(*) FROM gone WHERE alive"
+        )
+        return await self.number(statement, values, slow=True)
+
+
+_PLACE = frozenset({"namespace", "key"})

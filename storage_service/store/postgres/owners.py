@@ -1,0 +1,99 @@
+"""All that one owner has, as SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentstorage.v1 import common_pb2
+from agentstorage.v1.owner_pb2 import ResourceUsage
+from storage_service.store import Access, Order, Page
+from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.postgres.threads import DELETE_THREAD_ROWS
+from storage_service.store.tables import (
+    ASSISTANT_VERSIONS,
+    ASSISTANTS,
+    CRONS,
+    ITEMS,
+    RUNS,
+    THREAD_STATES,
+    THREADS,
+    M,
+    Table,
+)
+
+# A resource's tables: its own, and the one that hangs on it with the column that says on which row.
+RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], tuple[Table[Any], str] | None]] = {
+    common_pb2.RESOURCE_ASSISTANTS: (ASSISTANTS, (ASSISTANT_VERSIONS, "assistant_id")),
+    common_pb2.RESOURCE_THREADS: (THREADS, (THREAD_STATES, "thread_id")),
+    common_pb2.RESOURCE_RUNS: (RUNS, None),
+    common_pb2.RESOURCE_ITEMS: (ITEMS, None),
+    common_pb2.RESOURCE_CRONS: (CRONS, None),
+}
+_PARENTS = {id(part[0]): (table, part[1]) for table, part in RESOURCES.values() if part}
+
+
+class Owners(Rows):
+    """The named operations on a whole owner."""
+
+    async def usage(self) -> list[ResourceUsage]:
+        values = Values()
+        parts = []
+        for resource, (table, child) in RESOURCES.items():
+            own = self.visible(table, Access.OWN, values)
+            rows = f"SELECT pg_column_size(t.*) AS bytes FROM {table.name} AS t WHERE {own}"
+            if child is not None:
+                rows += (
+                    f" UNION ALL SELECT pg_column_size(c.*) FROM {child[0].name} AS c"
+                    f" WHERE c.{child[1]} IN (SELECT id FROM {table.name} WHERE {own})"
+                )
+            parts.append(
+                f"SELECT {int(resource)}, count(*), coalesce(sum(bytes), 0)::int8 FROM ({rows}) AS r{int(resource)}"
+            )
+        rows_found = await self.database.run(" UNION ALL ".join(parts), values, again=True, slow=True)
+        return [ResourceUsage(resource=row[0], rows=row[1], bytes=row[2]) for row in sorted(rows_found)]
+
+    async def erase(self, limit: int) -> int:
+        for table, _ in RESOURCES.values():
+            values = Values()
+            own = self.visible(table, Access.OWN, values)
+            # Rows are named by their place, so that a batch is found by the owner's index whatever the key is.
+            chosen = f"ctid = ANY(ARRAY(SELECT ctid FROM {table.name} WHERE {own} LIMIT {values(limit)}))"
+            rest = f", {DELETE_THREAD_ROWS}" if table is THREADS else ""
+            returned = "id, owner_id" if table is THREADS else "1"
+            statement = (
+                f"WITH gone AS (DELETE FROM {table.name} WHERE {chosen} RETURNING {returned}){rest}"
+                " SELECT count(*) FROM gone"
+            )
+            if deleted := await self.number(statement, values, slow=True):
+                return deleted
+        return 0
+
+    async def export(
+        self, table: Table[M], after: tuple[Any, ...] | None, limit: int
+    ) -> tuple[list[M], tuple[Any, ...] | None]:
+        # One row more than asked tells whether there are more.
+        page = Page(limit + 1, after=after)
+        parent = _PARENTS.get(id(table))
+        order = _EXPORT_ORDER.get(table.resource, Order(table.key, False))
+        if parent is None:
+            rows = await self.find(table, [], order, page, Access.OWN)
+        else:
+            rows = await self._export_part(table, parent, order, page)
+        if len(rows) <= limit:
+            return rows, None
+        return rows[:limit], tuple(getattr(rows[limit - 1], name) for name in order.fields)
+
+    async def _export_part(self, table: Table[M], parent: tuple[Table[Any], str], order: Order, page: Page) -> list[M]:
+        values = Values()
+        owners, column = parent
+        own = self.visible(owners, Access.OWN, values)
+        condition = f"{column} IN (SELECT id FROM {owners.name} WHERE {own})"
+        keys = [table.columns[name].sort_key for name in order.fields]
+        if page.after is not None:
+            condition += f" AND ({', '.join(keys)}) > ({', '.join(map(values, page.after))})"
+        statement = f"SELECT {table.select} FROM {table.name} WHERE {condition} ORDER BY {', '.join(keys)} LIMIT {values(page.limit)}"
+        rows = await self.database.run(statement, values, again=True, slow=True)
+        return [message(table, row) for row in rows]
+
+
+_EXPORT_ORDER = {THREAD_STATES.resource: Order(("thread_id", "sequence"), False)}

@@ -1,0 +1,107 @@
+"""Runs, and what runs and crons refer to, as SQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agentstorage.v1.runs_pb2 import Run
+from storage_service.errors import NotFound, ThreadBusy
+from storage_service.store import Access, Inserted
+from storage_service.store.postgres.database import Row, Transaction
+from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, Table
+from storage_service.store.where import Equals
+
+
+class Runs(Rows):
+    """The named operations on runs and crons."""
+
+    async def create_run(self, run: Run, request_id: str, *, admit: bool) -> Inserted[Run]:
+        row = await (self._admit(run, request_id) if admit else self._record(run, request_id))
+        if row is not None:
+            return Inserted(message(RUNS, row), True)
+        return await self.existing(RUNS, run.run_id)
+
+    def _insert_if(self, run: Run, request_id: str, condition: str, values: Values) -> str:
+        terms = self.row_values(RUNS, run, values)
+        terms['"request_id"'] = values(request_id or None)
+        return (
+            f"INSERT INTO {RUNS.name} ({', '.join(terms)}) SELECT {', '.join(terms.values())} WHERE {condition}"
+            " ON CONFLICT (id) DO NOTHING"
+        )
+
+    async def _record(self, run: Run, request_id: str) -> Row | None:
+        values = Values()
+        thread = self._missing(THREADS, run.thread_id, False, values)
+        assistant = self._missing(ASSISTANTS, run.assistant_id, False, values)
+        insert = self._insert_if(run, request_id, f"NOT ({thread} OR {assistant})", values)
+        rows = await self.database.run(f"{insert} RETURNING {RUNS.select}", values)
+        if not rows and (missing := await self.missing_reference(run.thread_id, run.assistant_id, must_exist=False)):
+            raise NotFound(missing, run.thread_id if missing == "thread" else run.assistant_id)
+        return rows[0] if rows else None
+
+    async def _admit(self, run: Run, request_id: str) -> Row | None:
+        lock, insert = Values(), Values()
+        # The lock is a statement of its own: what another admission committed while this one waited is seen only by the next.
+        conditions = self.conditions(THREADS, [Equals("thread_id", run.thread_id)], Access.OWN, lock)
+        locking = f"SELECT FROM {THREADS.name} WHERE {conditions} FOR UPDATE"
+        thread = self._missing(THREADS, run.thread_id, True, insert)
+        assistant = self._missing(ASSISTANTS, run.assistant_id, True, insert)
+        thread_id = insert(run.thread_id)
+        strategy = insert(RUNS.columns["multitask_strategy"].dump(run.multitask_strategy))
+        inserting = (
+            f"WITH flight AS (SELECT r.id FROM {RUNS.name} AS r JOIN {THREADS.name} AS t ON t.id = r.thread_id"
+            f" WHERE r.thread_id = {thread_id} AND r.status IN ('pending', 'running')"
+            " AND coalesce(r.owner_id, t.owner_id) IS NOT DISTINCT FROM t.owner_id ORDER BY r.created_at, r.id LIMIT 3),"
+            f" missing AS (SELECT {thread} AS thread, {assistant} AS assistant),"
+            f" taken AS (SELECT FROM {RUNS.name} WHERE id = {insert(run.run_id)}),"
+            f" run AS ({self._insert_if(run, request_id, _ADMITTED.format(strategy=strategy), insert)} RETURNING *),"
+            f" busy AS (UPDATE {THREADS.name} SET status = 'busy', updated_at = now(), state_updated_at = now()"
+            f" WHERE id = {thread_id} AND EXISTS (SELECT FROM run))"
+            " SELECT missing.thread, missing.assistant, EXISTS (SELECT FROM taken),"
+            f" ARRAY(SELECT id FROM flight), EXISTS (SELECT FROM run), admitted.* FROM missing"
+            f" LEFT JOIN (SELECT {RUNS.select} FROM run) AS admitted ON true"
+        )
+
+        async def work(transaction: Transaction) -> Row:
+            _, rows = await transaction.run_all([(locking, lock), (inserting, insert)])
+            return rows[0]
+
+        no_thread, no_assistant, taken, flight, made, *row = await self.database.atomic(work)
+        if no_thread:
+            raise NotFound("thread", run.thread_id)
+        if no_assistant:
+            raise NotFound("assistant", run.assistant_id)
+        if made:
+            return tuple(row)
+        if flight and not taken:
+            raise ThreadBusy(flight)
+        return None
+
+    async def missing_reference(self, thread_id: str, assistant_id: str, *, must_exist: bool) -> str:
+        values = Values()
+        terms = [
+            self._missing(table, id, must_exist, values)
+            for table, id in ((THREADS, thread_id), (ASSISTANTS, assistant_id))
+        ]
+        rows = await self.database.run(f"SELECT {', '.join(terms)}", values, again=True)
+        no_thread, no_assistant = rows[0]
+        return "thread" if no_thread else "assistant" if no_assistant else ""
+
+    def _missing(self, table: Table[Any], id: str, must_exist: bool, values: Values) -> str:
+        """The condition that an id is foreign, or absent where it must exist. Threads are written to, assistants only read."""
+        if not id:
+            return "false"
+        access = Access.OWN if table is THREADS else Access.SEARCH
+        known = f"SELECT FROM {table.name} WHERE id = {values(id)}"
+        visible = self.visible(table, access, values)
+        if must_exist:
+            return f"NOT EXISTS ({known} AND {visible})"
+        return f"EXISTS ({known} AND ({visible}) IS NOT TRUE)"
+
+
+# A retry of a create that was admitted is answered its own row, though the thread is busy with just that.
+_ADMITTED = (
+    "NOT (SELECT thread OR assistant FROM missing) AND NOT EXISTS (SELECT FROM taken)"
+    " AND ({strategy} <> 'reject' OR NOT EXISTS (SELECT FROM flight))"
+)

@@ -1,0 +1,198 @@
+"""Threads and their states, as SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+
+from agentstorage.v1.threads_pb2 import Thread, ThreadState
+from storage_service.errors import Conflict
+from storage_service.store import Access, Inserted, Page
+from storage_service.store.change import Change
+from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.tables import CRONS, RUNS, THREAD_STATES, THREADS
+from storage_service.store.where import Equals, OneOf, Where
+
+# What hangs on the threads of the WITH query "gone" (id, owner_id). States go by their foreign key. Runs and crons of another owner
+# that names the same thread id are not this thread's.
+DELETE_THREAD_ROWS = (
+    f"deleted_runs AS (DELETE FROM {RUNS.name} AS r USING gone WHERE r.thread_id = gone.id"
+    " AND coalesce(r.owner_id, gone.owner_id) IS NOT DISTINCT FROM gone.owner_id),"
+    f" deleted_thread_crons AS (DELETE FROM {CRONS.name} AS c USING gone WHERE c.thread_id = gone.id"
+    " AND coalesce(c.owner_id, gone.owner_id) IS NOT DISTINCT FROM gone.owner_id),"
+    " deleted_checkpoints AS (DELETE FROM public.checkpoints AS c USING gone WHERE c.thread_id = gone.id),"
+    " deleted_blobs AS (DELETE FROM public.checkpoint_blobs AS c USING gone WHERE c.thread_id = gone.id),"
+    " deleted_writes AS (DELETE FROM public.checkpoint_writes AS c USING gone WHERE c.thread_id = gone.id)"
+)
+_RUN_IN_FLIGHT = (
+    f"EXISTS (SELECT FROM {RUNS.name} AS r WHERE r.thread_id = \"threads\".id AND r.status IN ('pending', 'running')"
+    ' AND coalesce(r.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id)'
+)
+
+
+class Threads(Rows):
+    """The named operations on threads."""
+
+    async def delete_threads(self, thread_ids: Sequence[str]) -> int:
+        values = Values()
+        conditions = self.conditions(THREADS, [OneOf("thread_id", tuple(thread_ids))], Access.OWN, values)
+        statement = (
+            f"WITH gone AS (DELETE FROM {THREADS.name} WHERE {conditions} RETURNING id, owner_id),"
+            f" {DELETE_THREAD_ROWS} SELECT count(*) FROM gone"
+        )
+        return await self.number(statement, values, slow=True)
+
+    async def copy_thread(self, thread_id: str, new_id: str, request_id: str) -> Inserted[Thread] | None:
+        values = Values()
+        conditions = self.conditions(THREADS, [Equals("thread_id", thread_id)], Access.BY_ID, values)
+        new, old = values(new_id), values(thread_id)
+        states = "values, next, tasks, metadata, interrupts, created_at"
+        # A copied state's parent is the copy of its parent.
+        parent = (
+            "CASE WHEN parent_checkpoint ->> 'thread_id' = thread_id"
+            f" THEN jsonb_set(parent_checkpoint, '{{thread_id}}', to_jsonb({new}::text)) ELSE parent_checkpoint END"
+        )
+        statement = (
+            f"WITH source AS (SELECT * FROM {THREADS.name} WHERE {conditions}),"
+            f" copy AS (INSERT INTO {THREADS.name} (id, metadata, config, values, interrupts, state_updated_at, request_id)"
+            f" SELECT {new}, {self.stamp('metadata', values)}, config, values, interrupts, state_updated_at, {values(request_id or None)}"
+            " FROM source ON CONFLICT (id) DO NOTHING RETURNING *),"
+            f" states AS (INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, {states}, parent_checkpoint, by_service)"
+            f" SELECT {new}, checkpoint_id, {states}, {parent}, false FROM {THREAD_STATES.name}"
+            f" WHERE thread_id = {old} AND EXISTS (SELECT FROM copy) ORDER BY id),"
+            + ", ".join(
+                f" {table} AS (INSERT INTO public.{table} (thread_id, {columns})"
+                f" SELECT {new}, {columns} FROM public.{table} WHERE thread_id = {old} AND EXISTS (SELECT FROM copy)"
+                " ON CONFLICT DO NOTHING)"
+                for table, columns in _CHECKPOINT_COLUMNS.items()
+            )
+            + f" SELECT EXISTS (SELECT FROM copy), {THREADS.select} FROM copy"
+            f" UNION ALL SELECT false, {THREADS.select} FROM source WHERE NOT EXISTS (SELECT FROM copy)"
+        )
+        rows = await self.database.run(statement, values, slow=True)
+        if not rows:
+            return None
+        if rows[0][0]:
+            return Inserted(message(THREADS, rows[0][1:]), True)
+        return await self.existing(THREADS, new_id)
+
+    async def set_thread_status(
+        self, thread_id: str, status: int, expected: Sequence[Where], changes: Sequence[Change]
+    ) -> Thread | None:
+        values = Values()
+        terms = [change.sql(THREADS, values) for change in changes]
+        word = values(THREADS.columns["status"].dump(status))
+        conditions = self.conditions(THREADS, [Equals("thread_id", thread_id), *expected], Access.OWN, values)
+        statement = (
+            f"UPDATE {THREADS.name} SET {''.join(term + ', ' for term in terms)}"
+            f" \"status\" = CASE WHEN {_RUN_IN_FLIGHT} THEN 'busy' ELSE {word} END,"
+            f' "updated_at" = now(), "state_updated_at" = now() WHERE {conditions} RETURNING {THREADS.select}'
+        )
+        rows = await self.database.run(statement, values)
+        return message(THREADS, rows[0]) if rows else None
+
+    async def thread_state(self, thread_id: str) -> ThreadState | None:
+        values = Values()
+        conditions = self.conditions(THREADS, [Equals("thread_id", thread_id)], Access.BY_ID, values)
+        statement = (
+            f"WITH thread AS (SELECT * FROM {THREADS.name} WHERE {conditions})"
+            f" SELECT {THREAD_STATES.select} FROM (SELECT * FROM (SELECT thread_id, checkpoint_id, values, next, tasks, metadata,"
+            f" interrupts, parent_checkpoint, created_at, id FROM {THREAD_STATES.name}"
+            " WHERE thread_id = (SELECT id FROM thread) ORDER BY id DESC LIMIT 1) AS newest"
+            " UNION ALL SELECT id, '', values, '{}', '[]', metadata, interrupts, NULL, coalesce(state_updated_at, created_at), 0"
+            " FROM thread) AS state ORDER BY id DESC LIMIT 1"
+        )
+        rows = await self.database.run(statement, values, again=True)
+        return message(THREAD_STATES, rows[0]) if rows else None
+
+    async def add_thread_state(self, state: ThreadState) -> Inserted[ThreadState] | None:
+        values = Values()
+        conditions = self.conditions(THREADS, [Equals("thread_id", state.thread_id)], Access.OWN, values)
+        thread, checkpoint = values(state.thread_id), values(state.checkpoint_id)
+        columns = THREAD_STATES.columns
+        bound = {
+            column.stored: column.write.format(values(column.dump(getattr(state, column.field))))
+            for column in columns.values()
+            if column.field in ("values", "next", "tasks", "metadata", "interrupts")
+        }
+        current = bound[columns["values"].stored]
+        newest = (
+            "SELECT jsonb_build_object('thread_id', thread_id, 'checkpoint_ns', '', 'checkpoint_id', checkpoint_id)"
+            f" FROM {THREAD_STATES.name} WHERE thread_id = {thread} ORDER BY id DESC LIMIT 1"
+        )
+        bound['"parent_checkpoint"'] = (
+            f"nullif(coalesce({values(state.parent_checkpoint or None)}::jsonb, ({newest})), 'null'::jsonb)"
+        )
+        statement = (
+            f"WITH thread AS (UPDATE {THREADS.name} SET values = {current}, updated_at = now(), state_updated_at = now()"
+            f" WHERE {conditions} AND NOT EXISTS (SELECT FROM {THREAD_STATES.name}"
+            f" WHERE thread_id = {thread} AND checkpoint_id = {checkpoint}) RETURNING id)"
+            f" INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, by_service, {', '.join(bound)})"
+            f" SELECT id, {checkpoint}, true, {', '.join(bound.values())} FROM thread RETURNING {THREAD_STATES.select}"
+        )
+        try:
+            rows = await self.database.run(statement, values)
+        except Conflict as error:
+            # The same checkpoint id was added meanwhile: the unique index refused the second.
+            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                raise
+            rows = []
+        if rows:
+            return Inserted(message(THREAD_STATES, rows[0]), True)
+        existing = await self._state(state.thread_id, state.checkpoint_id)
+        return Inserted(existing, False) if existing else None
+
+    async def _state(self, thread_id: str, checkpoint_id: str) -> ThreadState | None:
+        """The newest own state with this checkpoint id."""
+        values = Values()
+        where = [Equals("thread_id", thread_id)]
+        conditions = self.conditions(THREADS, where, Access.OWN, values)
+        statement = (
+            f"SELECT {THREAD_STATES.select} FROM {THREAD_STATES.name} WHERE checkpoint_id = {values(checkpoint_id)}"
+            f" AND thread_id = (SELECT id FROM {THREADS.name} WHERE {conditions}) ORDER BY id DESC LIMIT 1"
+        )
+        rows = await self.database.run(statement, values, again=True)
+        return message(THREAD_STATES, rows[0]) if rows else None
+
+    async def list_thread_states(
+        self, thread_id: str, where: Sequence[Where], before: str, page: Page
+    ) -> list[ThreadState] | None:
+        values = Values()
+        conditions = self.conditions(THREADS, [Equals("thread_id", thread_id)], Access.BY_ID, values)
+        mark = values(before)
+        terms = [f"({mark} = '' OR id < thread.mark)", *(term.sql(THREAD_STATES, values) for term in where)]
+        if page.after is not None:
+            terms.append(f"id < {values(page.after[0])}")
+        statement = (
+            "WITH thread AS (SELECT id AS of, (SELECT max(s.id) FROM"
+            f" {THREAD_STATES.name} AS s WHERE s.thread_id = {THREADS.name}.id AND s.checkpoint_id = {mark}) AS mark"
+            f" FROM {THREADS.name} WHERE {conditions})"
+            f" SELECT {mark} <> '' AND thread.mark IS NULL, state.* FROM thread LEFT JOIN LATERAL (SELECT"
+            f" {THREAD_STATES.select_only(page.fields)}, id AS position FROM {THREAD_STATES.name} WHERE thread_id = thread.of"
+            f" AND {' AND '.join(terms)} ORDER BY id DESC LIMIT {values(page.limit)} OFFSET {values(page.offset)})"
+            " AS state ON true ORDER BY state.position DESC"
+        )
+        rows = await self.database.run(statement, values, again=True, slow=True)
+        if not rows or rows[0][0]:
+            return None
+        return [message(THREAD_STATES, row[1:-1], page.fields) for row in rows if row[-1] is not None]
+
+    async def prune_thread_states(self, thread_ids: Sequence[str]) -> int:
+        values = Values()
+        conditions = self.conditions(THREADS, [OneOf("thread_id", tuple(thread_ids))], Access.OWN, values)
+        statement = (
+            f"WITH pruned AS (SELECT id FROM {THREADS.name} WHERE {conditions}),"
+            f" deleted AS (DELETE FROM {THREAD_STATES.name} AS s USING pruned WHERE s.thread_id = pruned.id AND s.id <"
+            f" (SELECT max(n.id) FROM {THREAD_STATES.name} AS n WHERE n.thread_id = pruned.id))"
+            " SELECT count(*) FROM pruned"
+        )
+        return await self.number(statement, values, slow=True)
+
+
+# LangGraph's tables, by its migrations up to langgraph-checkpoint-postgres 3.2.
+_CHECKPOINT_COLUMNS = {
+    "checkpoints": "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
+    "checkpoint_blobs": "checkpoint_ns, channel, version, type, blob",
+    "checkpoint_writes": "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path",
+}

@@ -1,0 +1,32 @@
+"""Databases for adoption."""
+
+from __future__ import annotations
+
+
+import pytest
+
+from tests.adoption import runtimes
+from tests.postgres_server import MakeDatabase, PostgresServer, make_database, postgres_server, postgres_url
+
+__all__ = ["make_database", "postgres_server", "postgres_url"]
+
+
+@pytest.fixture
+def legacy(postgres_server: PostgresServer, make_database: MakeDatabase) -> str:
+    """The connection string of a database that both runtimes have used, not yet adopted."""
+    return make_database(postgres_server.template("legacy", runtimes.both))
+
+
+@pytest.fixture
+def empty(make_database: MakeDatabase) -> str:
+    """The connection string of a database that nobody has used."""
+    return make_database()
+
+
+@pytest.fixture(params=["empty", "legacy"])
+def either(request: pytest.FixtureRequest) -> str:
+    """One, then the other."""
+    url: str = request.getfixturevalue(request.param)
+    return url
+
+
