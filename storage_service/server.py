@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psycopg
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
@@ -103,10 +104,13 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         )
         yield MemoryStore()
         return
-    store = PostgresStore(database_settings(settings))
+    try:
+        store = PostgresStore(database_settings(settings))
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(
+            "DATABASE_URL is not a connection string, like postgresql://user@host:5432/database"
+        ) from error
     await store.start(settings.probe_seconds)
-    if store.trouble():
-        log.warning("serving without the database: %s; calls get UNAVAILABLE until it is there", store.trouble())
     try:
         yield store
     finally:
@@ -153,7 +157,7 @@ class Server:
         self._settings = settings
         self._store = store
         self._pipeline = build_pipeline(settings, store)
-        self._health = health.aio.HealthServicer()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in its stubs
         self._following: asyncio.Task[None] | None = None
         self.port = 0
         self._server = grpc.aio.server(options=channel_options(settings))
@@ -204,13 +208,13 @@ class Server:
             await self._health.set(name, status)
 
 
-class _Handlers(grpc.GenericRpcHandler):
+class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in its stubs only
     """Hands grpc the pipeline's handlers."""
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
         """The handler of a path, or None."""
         return self._pipeline.service(handler_call_details)
 
@@ -220,14 +224,14 @@ def _tls(settings: Settings) -> grpc.ServerCredentials:
         key, chain = Path(settings.tls_key_file).read_bytes(), Path(settings.tls_cert_file).read_bytes()
     except OSError as error:
         raise SettingsError(f"STORAGE_TLS_CERT_FILE or STORAGE_TLS_KEY_FILE can't be read: {error.strerror}") from error
-    return grpc.ssl_server_credentials(((key, chain),))
+    return grpc.ssl_server_credentials([(key, chain)])
 
 
 def _add_reflection(server: grpc.aio.Server, services: list[str]) -> None:
     """Reflection under both of its names: v1 has the messages of v1alpha."""
     names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    servicer = reflection.aio.ReflectionServicer(names)
-    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
+    servicer = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]  # not exported in its stubs
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,

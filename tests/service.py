@@ -106,17 +106,18 @@ class _Calls:
 
 
 class GrpcApi(_Calls):
-    """The API over a channel."""
+    """The API over a channel. ``timeout`` is the deadline of each call in seconds; None for none."""
 
-    def __init__(self, channel: grpc.aio.Channel, backend: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, backend: str, timeout: float | None = 20) -> None:
         self.backend = backend
+        self.timeout = timeout
         self._channel = channel
 
     async def send(self, method: str, data: bytes, metadata: Mapping[str, str] = {}) -> bytes:
         path = f"/{METHODS[method].containing_service.full_name}/{method}"
         try:
             answer: bytes = await self._channel.unary_unary(path)(
-                data, timeout=20, metadata=grpc.aio.Metadata(*metadata.items())
+                data, timeout=self.timeout, metadata=grpc.aio.Metadata(*metadata.items())
             )
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
@@ -127,7 +128,7 @@ class GrpcApi(_Calls):
         answer = GetMessageClass(METHODS[method].output_type)
         request = request_of(method, fields).SerializeToString()
         try:
-            return [answer.FromString(data) async for data in self._channel.unary_stream(path)(request, timeout=20)]
+            return [answer.FromString(data) async for data in self._channel.unary_stream(path)(request, timeout=self.timeout)]
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
 

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final
+from typing import Any, Final
+
+from google.protobuf.message import Message
 
 from agentstorage.v1 import owner_pb2 as pb
 from storage_service.services import Call
-from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, ITEMS, RUNS, THREAD_STATES, THREADS
+from storage_service.store.tables import (
+    ASSISTANT_VERSIONS,
+    ASSISTANTS,
+    CRONS,
+    ITEMS,
+    RUNS,
+    THREAD_STATES,
+    THREADS,
+    Table,
+)
 
-_EXPORTED = {
+_EXPORTED: dict[str, Table[Any]] = {
     "assistants": ASSISTANTS,
     "assistant_versions": ASSISTANT_VERSIONS,
     "threads": THREADS,
@@ -43,8 +54,9 @@ class OwnerService:
 
     async def export_owner(self, request: pb.ExportOwnerRequest, call: Call) -> AsyncIterator[pb.ExportOwnerResponse]:
         for field, table in _EXPORTED.items():
-            after = None
+            after: tuple[Any, ...] | None = None
             while True:
+                rows: list[Message]
                 rows, after = await call.rows.export(table, after, _MESSAGE_ROWS)
                 response, size = pb.ExportOwnerResponse(), 0
                 for row in rows:

@@ -87,7 +87,7 @@ class RunService:
         return pb.DeleteRunResponse()
 
     async def get_active_run(self, request: pb.GetActiveRunRequest, call: Call) -> pb.GetActiveRunResponse:
-        where = [Equals("thread_id", request.thread_id), OneOf("status", IN_FLIGHT)]
+        where: list[Where] = [Equals("thread_id", request.thread_id), OneOf("status", IN_FLIGHT)]
         rows = await call.rows.find(RUNS, where, _NEWEST, Page(1), Access.BY_ID)
         return pb.GetActiveRunResponse(run=rows[0] if rows else None)
 

@@ -15,7 +15,10 @@ from storage_service.store.where import Arg
 class Change(Protocol):
     """One change to a row."""
 
-    field: str
+    @property
+    def field(self) -> str:
+        """The field that it changes."""
+        ...
 
     def apply(self, table: Table[Any], row: Any, now: Timestamp) -> None:
         """Change the row in place, at this time."""

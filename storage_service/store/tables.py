@@ -6,8 +6,9 @@ Column names come from here alone and are constants, so that no text of a reques
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -22,7 +23,7 @@ M = TypeVar("M", bound=Message)
 SORTED_CHARACTERS = 255
 
 
-def words(enum: EnumTypeWrapper[Any], prefix: str) -> dict[int, str]:
+def words(enum: EnumTypeWrapper, prefix: str) -> dict[int, str]:
     """The numbers of an enum with the lower-case words that stand for them in the database."""
     return {number: name.removeprefix(prefix).lower() for name, number in enum.items() if number}
 
@@ -54,7 +55,7 @@ class Column:
     is_text: bool = False
     # For memory: whether the text is JSON, and the words of an enum.
     is_json: bool = False
-    words: Mapping[int, str] = field(default_factory=dict)
+    words: Mapping[int, str] = dataclasses.field(default_factory=dict)
     default: str = ""
 
     @property
@@ -128,7 +129,7 @@ def _dump_time(value: Any) -> str | None:
     return None if value is None else value.ToJsonString()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table(Generic[M]):
     """A table whose rows are messages of one type."""
 
@@ -145,6 +146,11 @@ class Table(Generic[M]):
     def id(self) -> str:
         """The field of the id."""
         return self.key[-1]
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The fields in the order of the columns."""
+        return tuple(self.columns)
 
     @cached_property
     def select(self) -> str:

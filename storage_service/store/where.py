@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
@@ -113,6 +114,9 @@ def fold(text: str) -> str:
     return "".join(lower if len(lower := character.lower()) == 1 else "i" for character in text)
 
 
+_ORDERING = {">": operator.gt, ">=": operator.ge, "<": operator.lt, "<=": operator.le}
+
+
 @dataclass(frozen=True)
 class Compares:
     """A top-level field of the JSON compares so with an operand; see FilterOperator in store.proto."""
@@ -126,29 +130,29 @@ class Compares:
         value = jsontext.parse(getattr(row, self.field))
         wanted = jsontext.parse(self.operand)
         missing = not isinstance(value, dict) or self.key not in value
-        mine = None if missing else value[self.key]
+        mine: Any = None if missing else value[self.key]
         if self.operator == "=":
             return not missing and jsontext.same(mine, wanted)
         if self.operator == "<>":
             return missing or not jsontext.same(mine, wanted)
         if not any(isinstance(mine, kind) and isinstance(wanted, kind) for kind in (Decimal, str)):
             return False
-        return {">": mine > wanted, ">=": mine >= wanted, "<": mine < wanted, "<=": mine <= wanted}[self.operator]
+        return bool(_ORDERING[self.operator](mine, wanted))
 
     def sql(self, table: Table[Any], arg: Arg) -> str:
+        wanted = jsontext.parse(self.operand)
+        if self.operator not in ("=", "<>") and not isinstance(wanted, Decimal | str):
+            return "false"
         column, key = table.columns[self.field].stored, arg(self.key)
         mine = f"CASE WHEN jsonb_typeof({column}) = 'object' THEN {column} -> {key} END"
         if self.operator == "=":
             return f"coalesce({mine} = {arg(self.operand)}::jsonb, false)"
         if self.operator == "<>":
             return f"({mine} = {arg(self.operand)}::jsonb) IS NOT TRUE"
-        wanted = jsontext.parse(self.operand)
         if isinstance(wanted, Decimal):
             kind, cast, operand = "number", "::numeric", arg(self.operand) + "::numeric"
-        elif isinstance(wanted, str):
-            kind, cast, operand = "string", ' COLLATE "C"', arg(wanted)
         else:
-            return "false"
+            kind, cast, operand = "string", ' COLLATE "C"', arg(wanted)
         text = f"({column} ->> {key}){cast}"
         return f"CASE WHEN jsonb_typeof({mine}) = '{kind}' THEN {text} {self.operator} {operand} ELSE false END"
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-
 import pytest
 
 from tests.adoption import runtimes
-from tests.postgres_server import MakeDatabase, PostgresServer, make_database, postgres_server, postgres_url
-
-__all__ = ["make_database", "postgres_server", "postgres_url"]
+from tests.postgres_server import MakeDatabase, PostgresServer
 
 
 @pytest.fixture
@@ -28,5 +25,3 @@ def either(request: pytest.FixtureRequest) -> str:
     """One, then the other."""
     url: str = request.getfixturevalue(request.param)
     return url
-
-

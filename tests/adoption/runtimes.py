@@ -97,9 +97,11 @@ def insert(conn: psycopg.Connection[Any], table: str, **columns: Any) -> None:
     places = ", ".join(f"%({name})s" for name in columns)
     query = f"INSERT INTO langgraph_server.{table} ({names}) VALUES ({places})"
     if table == "store_items":
-        updates = ", ".join(f'"{name}" = EXCLUDED."{name}"' for name in columns if name in ("value", "metadata", "updated_at"))
+        updates = ", ".join(
+            f'"{name}" = EXCLUDED."{name}"' for name in columns if name in ("value", "metadata", "updated_at")
+        )
         query += " ON CONFLICT (namespace, key, owner_id) DO " + (f"UPDATE SET {updates}" if updates else "NOTHING")
-    conn.execute(query, values)  # type: ignore[call-overload]
+    conn.execute(query, values)
 
 
 def python_rows(url: str) -> None:
@@ -201,12 +203,14 @@ def typescript_rows(url: str) -> None:
             context=encoded({}, 2),
             metadata={"created_by": "ui"},
         )
-        insert(conn, "threads", id=TS_THREAD, metadata={"owner": "bob"}, values={"messages": ["[not json]", '{"a": 1}']})
+        insert(
+            conn, "threads", id=TS_THREAD, metadata={"owner": "bob"}, values={"messages": ["[not json]", '{"a": 1}']}
+        )
         insert(
             conn,
             "threads",
             id=TS_THREAD_ENCODED,
-            metadata=encoded({"owner": "bob", "title": "ä \"q\" \\ 🎈"}),
+            metadata=encoded({"owner": "bob", "title": 'ä "q" \\ 🎈'}),
             config=encoded({}),
             values=encoded({"messages": [{"content": '{"nested": "text"}'}]}, 3),
             interrupts=encoded({}),
@@ -274,7 +278,11 @@ def langgraph_rows(url: str) -> None:
             for number in (1, 2):
                 conn.execute(
                     "INSERT INTO checkpoints (thread_id, checkpoint_id, checkpoint, metadata) VALUES (%s, %s, %s, '{}')",
-                    (thread, f"1ef4f797-8335-6428-8001-{number:012x}", Jsonb({"v": 4, "channel_values": {"n": number}})),
+                    (
+                        thread,
+                        f"1ef4f797-8335-6428-8001-{number:012x}",
+                        Jsonb({"v": 4, "channel_values": {"n": number}}),
+                    ),
                 )
             conn.execute("INSERT INTO checkpoint_blobs VALUES (%s, '', 'messages', '1', 'msgpack', '\\x90')", (thread,))
 
@@ -293,7 +301,7 @@ def contents(url: str) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
     with psycopg.connect(url, row_factory=dict_row) as conn:
         for table, key in KEYS.items():
             columns = ", ".join(f'"{column}"' for column in COLUMNS[table].split())
-            rows = conn.execute(f"SELECT {columns} FROM langgraph_server.{table}").fetchall()  # type: ignore[call-overload]
+            rows = conn.execute(f"SELECT {columns} FROM langgraph_server.{table}").fetchall()
             found[table] = {tuple(row[column] for column in key): row for row in rows}
     return found
 
@@ -301,14 +309,14 @@ def contents(url: str) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
 def rows(url: str, query: str, *values: Any) -> list[dict[str, Any]]:
     """What a query answers."""
     with psycopg.connect(url, autocommit=True, row_factory=dict_row) as conn:
-        return list(conn.execute(query, values or None).fetchall())  # type: ignore[call-overload]
+        return list(conn.execute(query, values or None).fetchall())
 
 
 def statements(url: str, *texts: str) -> None:
     """Runs statements, each by itself."""
     with psycopg.connect(url, autocommit=True) as conn:
         for statement in texts:
-            conn.execute(statement)  # type: ignore[call-overload]
+            conn.execute(statement)
 
 
 def row(url: str, table: str, id: str) -> dict[str, Any]:

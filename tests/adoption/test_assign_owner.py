@@ -21,7 +21,9 @@ async def adopted(legacy: str) -> str:
 
 def owners(url: str) -> dict[str, Any]:
     query = "SELECT id, owner_id, updated_at FROM langgraph_server.{}"
-    return {table: rows(url, query.format(table) + " ORDER BY id") for table in ("assistants", "threads", "runs", "crons")}
+    return {
+        table: rows(url, query.format(table) + " ORDER BY id") for table in ("assistants", "threads", "runs", "crons")
+    }
 
 
 async def test_all_rows_without_an_owner(adopted: str) -> None:
@@ -35,7 +37,11 @@ async def test_all_rows_without_an_owner(adopted: str) -> None:
         for old in old_rows:
             assert {**old, "owner_id": old["owner_id"] or "carol"} in after[table]
     assert row(adopted, "threads", runtimes.CHECKPOINT_THREAD)["owner_id"] == "carol"
-    assert not [finding for finding in (await examine(adopted)).findings if finding.code.startswith(("ownerless", "checkpoints"))]
+    assert not [
+        finding
+        for finding in (await examine(adopted)).findings
+        if finding.code.startswith(("ownerless", "checkpoints"))
+    ]
     assert await assign_owner(adopted, "dave", all_ownerless=True) == dict.fromkeys(RESOURCES, 0)
 
 

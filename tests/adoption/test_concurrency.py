@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -26,8 +27,8 @@ print(len(asyncio.run(migrate(sys.argv[1]))))
 """
 
 
-def start(url: str) -> asyncio.subprocess.Process:
-    return asyncio.create_subprocess_exec(  # type: ignore[return-value]
+async def start(url: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         PROGRAM,
@@ -43,13 +44,17 @@ async def whole(url: str) -> None:
     assert await migrate(url) == []
     report = await examine(url)
     assert report.revision == LATEST
-    assert not [finding for finding in report.findings if finding.code.startswith(("index", "table", "schema", "items_not"))]
+    assert not [
+        finding for finding in report.findings if finding.code.startswith(("index", "table", "schema", "items_not"))
+    ]
 
 
 async def test_eight_processes_at_once(either: str) -> None:
-    processes = [await start(either) for _ in range(8)]  # type: ignore[misc]
+    processes = [await start(either) for _ in range(8)]
     outputs = [await process.communicate() for process in processes]
-    assert [(process.returncode, error) for process, (_, error) in zip(processes, outputs, strict=True)] == [(0, b"")] * 8
+    assert [(process.returncode, error) for process, (_, error) in zip(processes, outputs, strict=True)] == [
+        (0, b"")
+    ] * 8
     # One worked, the others found the work done.
     assert sorted(int(output) for output, _ in outputs) == [0] * 7 + [len(MIGRATIONS) + 1]
     await whole(either)
@@ -60,7 +65,7 @@ async def test_eight_at_once_beside_starting_runtimes(empty: str) -> None:
         async with await AsyncConnection.connect(empty, autocommit=True) as conn:
             for statement in runtimes.DDL:
                 try:
-                    await conn.execute(statement)  # type: ignore[call-overload]
+                    await conn.execute(statement)
                 except (errors.UniqueViolation, errors.DuplicateObject, errors.DuplicateTable, errors.DuplicateSchema):
                     continue  # The runtime loses a race of its own; the service must not.
 
@@ -150,11 +155,11 @@ async def test_killed_while_rows_are_adopted(legacy: str, table: str) -> None:
     }
 
 
-async def wait_for(conn: AsyncConnection[tuple[object, ...]], query: str) -> int:
+async def wait_for(conn: AsyncConnection[Any], query: str) -> int:
     """Waits until a query finds something: the pid of a session."""
     async with asyncio.timeout(30):
         while True:
-            cursor = await conn.execute(query)  # type: ignore[call-overload]
+            cursor = await conn.execute(query)
             row = await cursor.fetchone()
             if row:
                 return int(row[0])
@@ -162,6 +167,10 @@ async def wait_for(conn: AsyncConnection[tuple[object, ...]], query: str) -> int
 
 
 WAITING = "SELECT pid FROM pg_stat_progress_create_index WHERE datname = current_database() AND phase LIKE 'waiting%'"
+WAITING_FOR_LOCK = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    " AND query LIKE 'DROP INDEX%'"
+)
 ENDED = "SELECT 0 WHERE NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {} AND datname = current_database())"
 
 
@@ -174,7 +183,7 @@ async def test_kill_9_while_an_index_is_built(legacy: str) -> None:
         await migrate_up_to(legacy, 4)
         await reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         await reader.execute("SELECT count(*) FROM langgraph_server.crons")
-        process = await start(legacy)  # type: ignore[misc]
+        process = await start(legacy)
         builder = await wait_for(observer, WAITING)
         os.kill(process.pid, signal.SIGKILL)
         await process.communicate()
@@ -183,6 +192,25 @@ async def test_kill_9_while_an_index_is_built(legacy: str) -> None:
     finding = (await examine(legacy)).find("index_invalid")
     assert finding
     assert await migrate(legacy)
+    await whole(legacy)
+
+
+async def test_a_process_that_is_gone_while_its_session_lives_on(legacy: str) -> None:
+    async with await AsyncConnection.connect(legacy, autocommit=True) as observer:
+        async with await AsyncConnection.connect(legacy) as reader:
+            await migrate_up_to(legacy, 4)
+            await reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            await reader.execute("SELECT count(*) FROM langgraph_server.crons")
+            process = await start(legacy)
+            await wait_for(observer, WAITING)
+            os.kill(process.pid, signal.SIGKILL)
+            await process.communicate()
+            with pytest.raises(MigrationError, match="stayed locked"):
+                await migrate(legacy, timeout=0)
+            # The session of the dead process goes on building beside this one.
+            task = asyncio.create_task(migrate(legacy, timeout=60))
+            await wait_for(observer, WAITING_FOR_LOCK)
+        await task
     await whole(legacy)
 
 
@@ -195,7 +223,7 @@ async def migrate_up_to(url: str, revision: int) -> None:
             " AND NOT indisprimary AND indexrelid::regclass::text LIKE 'langgraph_server.ix_%'"
         )
         for (name,) in await cursor.fetchall():
-            await conn.execute(f"DROP INDEX {name}")  # type: ignore[call-overload]
+            await conn.execute(f"DROP INDEX {name}")
         await conn.execute("DELETE FROM langgraph_server.storage_service_migrations WHERE revision > %s", (revision,))
 
 
@@ -211,7 +239,7 @@ async def test_kill_9_while_langgraph_sets_up(make_database: MakeDatabase) -> No
         await observer.execute("DELETE FROM checkpoint_migrations WHERE v >= 7")
         await reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         await reader.execute("SELECT count(*) FROM checkpoint_blobs")
-        process = await start(url)  # type: ignore[misc]
+        process = await start(url)
         builder = await wait_for(observer, WAITING)
         os.kill(process.pid, signal.SIGKILL)
         await process.communicate()
@@ -222,6 +250,6 @@ async def test_kill_9_while_langgraph_sets_up(make_database: MakeDatabase) -> No
     assert finding.ids == ("checkpoint_blobs_thread_id_idx",)
     await migrate(url)
     await whole(url)
-    assert rows(url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'checkpoint_blobs_thread_id_idx'::regclass") == [
-        {"indisvalid": True}
-    ]
+    assert rows(
+        url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'checkpoint_blobs_thread_id_idx'::regclass"
+    ) == [{"indisvalid": True}]

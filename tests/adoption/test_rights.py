@@ -8,7 +8,8 @@ import psycopg
 import pytest
 
 from storage_service.store.postgres.doctor import examine
-from storage_service.store.postgres.migrate import LANGGRAPH_TABLES, TABLES, MigrationError, migrate
+from storage_service.store.postgres.migrate import MigrationError, migrate
+from storage_service.store.postgres.rights import LANGGRAPH_TABLES, TABLES
 from tests.adoption.runtimes import rows, statements
 from tests.postgres_server import PostgresServer
 
@@ -20,7 +21,7 @@ def role(postgres_server: PostgresServer, legacy: str) -> Iterator[str]:
     role = f"role_{name}"
     statements(postgres_server.url(), f"CREATE ROLE {role} LOGIN", f'GRANT CREATE ON DATABASE "{name}" TO {role}')
     yield legacy.replace("postgres@", f"{role}@")
-    statements(legacy, f"DROP OWNED BY {role}")
+    statements(legacy, f"DROP OWNED BY {role} CASCADE")
     statements(postgres_server.url(), f"DROP ROLE {role}")
 
 
@@ -48,7 +49,7 @@ async def test_a_role_that_owns_nothing_sees_nothing(legacy: str, role: str) -> 
     with pytest.raises(MigrationError, match=r"shows no rows; GRANT \"postgres\" TO"):
         await migrate(role)
     report = await examine(role)
-    assert report.has_errors
+    assert report.needs_attention
     assert report.find("table_hidden")
 
 
@@ -61,7 +62,9 @@ async def test_security_that_was_turned_off_is_turned_on_again(legacy: str) -> N
 
 
 async def test_another_roles_tables_are_a_clear_error(legacy: str, role: str) -> None:
-    with pytest.raises(MigrationError, match=r"belongs to the role \"postgres\" .* run `storage-service migrate` as \"postgres\""):
+    with pytest.raises(
+        MigrationError, match=r"belongs to the role \"postgres\" .* run `storage-service migrate` as \"postgres\""
+    ):
         await migrate(role)
     report = await examine(role)
     assert report.find("table_hidden")
@@ -72,7 +75,7 @@ async def test_a_member_of_the_owners_role_may(legacy: str, role: str) -> None:
     name = role.split("//")[1].split("@")[0]
     statements(legacy, f"GRANT postgres TO {name}")
     await migrate(role)
-    assert not (await examine(role)).has_errors
+    assert not (await examine(role)).needs_attention
 
 
 async def test_no_right_to_create(postgres_server: PostgresServer, empty: str, role: str) -> None:
@@ -84,7 +87,9 @@ async def test_no_right_to_create(postgres_server: PostgresServer, empty: str, r
 
 async def test_a_newer_schema_is_a_clear_error(empty: str) -> None:
     await migrate(empty)
-    statements(empty, "INSERT INTO langgraph_server.storage_service_migrations (revision, name) VALUES (9999, 'future')")
+    statements(
+        empty, "INSERT INTO langgraph_server.storage_service_migrations (revision, name) VALUES (9999, 'future')"
+    )
     with pytest.raises(MigrationError, match="upgrade the service"):
         await migrate(empty)
     finding = (await examine(empty)).find("schema_newer")
@@ -104,7 +109,7 @@ async def test_another_search_path(legacy: str) -> None:
 
 
 async def test_a_statement_timeout_of_the_role_does_not_cut_it_short(empty: str) -> None:
-    assert await migrate(empty + "&options=-c%20statement_timeout%3D1")
+    assert await migrate(empty + "&options=-c%20statement_timeout%3D20")
 
 
 async def test_a_server_that_is_not_there(empty: str) -> None:

@@ -59,7 +59,10 @@ async def test_no_row_is_lost_and_no_content_changes(legacy: str) -> None:
         for key, old in before[table].items():
             assert after[table][key] == whole(table, old, after), (table, key)
     kept = [(item["value"], item["updated_at"]) for item in after["store_items"].values()]
-    kept += [(item["value"], item["updated_at"]) for item in rows(legacy, "SELECT * FROM langgraph_server.store_items_displaced")]
+    kept += [
+        (item["value"], item["updated_at"])
+        for item in rows(legacy, "SELECT * FROM langgraph_server.store_items_displaced")
+    ]
     assert len(kept) == len(before["store_items"])
     for item in before["store_items"].values():
         assert (runtimes.unwrapped(item["value"]), item["updated_at"]) in kept
@@ -89,9 +92,16 @@ async def test_1_documents_in_strings_are_unwrapped(legacy: str) -> None:
     assert thread["metadata"] == {"owner": "bob", "title": 'ä "q" \\ 🎈'}
     # Encoded three times; a text within the document stays text.
     assert thread["values"] == {"messages": [{"content": '{"nested": "text"}'}]}
-    (state,) = rows(legacy, "SELECT * FROM langgraph_server.thread_states WHERE thread_id = %s", runtimes.TS_THREAD_ENCODED)
+    (state,) = rows(
+        legacy, "SELECT * FROM langgraph_server.thread_states WHERE thread_id = %s", runtimes.TS_THREAD_ENCODED
+    )
     assert state["parent_checkpoint"] == {"checkpoint_id": "checkpoint_1717999999999_aaaaaa"}
-    assert (state["values"], state["metadata"], state["tasks"], state["interrupts"]) == ({"messages": []}, {"step": 1}, [], [])
+    assert (state["values"], state["metadata"], state["tasks"], state["interrupts"]) == (
+        {"messages": []},
+        {"step": 1},
+        [],
+        [],
+    )
     assert row(legacy, "assistants", runtimes.TS_ASSISTANT)["context"] == {}
     report = await examine(legacy)
     assert not [finding for finding in report.findings if finding.code.startswith("double_encoded")]
@@ -200,7 +210,9 @@ async def test_4_runs_inherit_the_owner_and_the_rest_is_listed(legacy: str) -> N
 async def test_5_no_parent_is_null_and_lost_threads_are_reported(legacy: str) -> None:
     assert (await examine(legacy)).find("parent_json_null")
     await migrate(legacy)
-    states = rows(legacy, "SELECT * FROM langgraph_server.thread_states WHERE thread_id = %s ORDER BY id", runtimes.PY_THREAD)
+    states = rows(
+        legacy, "SELECT * FROM langgraph_server.thread_states WHERE thread_id = %s ORDER BY id", runtimes.PY_THREAD
+    )
     assert [state["parent_checkpoint"] for state in states] == [None, {"checkpoint_id": f"{1:032x}"}, None]
     assert not rows(legacy, "SELECT 1 FROM langgraph_server.thread_states WHERE parent_checkpoint = 'null'")
     finding = (await examine(legacy)).find("runs_without_thread")
@@ -248,8 +260,16 @@ async def test_columns_that_hold_null(make_database: MakeDatabase) -> None:
     runtimes.tables(url)
     with psycopg.connect(url, autocommit=True) as conn:
         for table, columns in runtimes.COLUMNS.items():
-            for column in set(columns.split()) - {*runtimes.KEYS[table], "thread_id", "graph_id", "checkpoint_id", "schedule"}:
-                conn.execute(f'ALTER TABLE langgraph_server.{table} ALTER "{column}" DROP NOT NULL, ALTER "{column}" DROP DEFAULT')  # type: ignore[call-overload]
+            for column in set(columns.split()) - {
+                *runtimes.KEYS[table],
+                "thread_id",
+                "graph_id",
+                "checkpoint_id",
+                "schedule",
+            }:
+                conn.execute(
+                    f'ALTER TABLE langgraph_server.{table} ALTER "{column}" DROP NOT NULL, ALTER "{column}" DROP DEFAULT'
+                )
         conn.execute("INSERT INTO langgraph_server.assistants (id, graph_id) VALUES ('a', 'g')")
         conn.execute("INSERT INTO langgraph_server.threads (id) VALUES ('t')")
         conn.execute("INSERT INTO langgraph_server.thread_states (thread_id, checkpoint_id) VALUES ('t', 'c')")
@@ -257,17 +277,28 @@ async def test_columns_that_hold_null(make_database: MakeDatabase) -> None:
         conn.execute("INSERT INTO langgraph_server.store_items (namespace, key, owner_id) VALUES ('{n}', 'k', 'o')")
         conn.execute("INSERT INTO langgraph_server.crons (id, schedule) VALUES ('c', '@daily')")
     await migrate(url)
-    assert (await examine(url)).has_errors is False
+    assert (await examine(url)).needs_attention is False
     for table, found in runtimes.contents(url).items():
         (only,) = found.values()
-        nullable = {"name", "description", "thread_id", "assistant_id", "parent_checkpoint", "end_time", "user_id", "next_run_date"}
+        nullable = {
+            "name",
+            "description",
+            "thread_id",
+            "assistant_id",
+            "parent_checkpoint",
+            "end_time",
+            "user_id",
+            "next_run_date",
+        }
         assert not [column for column, value in only.items() if value is None and column not in nullable], table
 
 
 async def test_rows_that_no_client_can_read_are_kept_and_reported(legacy: str) -> None:
     with psycopg.connect(legacy, autocommit=True) as conn:
         conn.execute("UPDATE langgraph_server.threads SET updated_at = 'infinity' WHERE id = %s", (runtimes.TS_THREAD,))
-        conn.execute("UPDATE langgraph_server.thread_states SET created_at = 'infinity' WHERE checkpoint_id = %s", (f"{3:032x}",))
+        conn.execute(
+            "UPDATE langgraph_server.thread_states SET created_at = 'infinity' WHERE checkpoint_id = %s", (f"{3:032x}",)
+        )
         conn.execute("UPDATE langgraph_server.crons SET end_time = '10000-01-01' WHERE id = %s", (runtimes.PY_CRON,))
         runtimes.insert(conn, "assistants", id="strange", graph_id="g", metadata=Jsonb("{not json"))
         runtimes.insert(conn, "threads", id="bell\a", metadata={"owner": "o"}, status="sleeping")
@@ -283,7 +314,7 @@ async def test_rows_that_no_client_can_read_are_kept_and_reported(legacy: str) -
         finding = report.find(code)
         assert finding, code
         assert finding.ids == (id,)
-    assert report.has_errors
+    assert report.needs_attention
     assert report.find("time_out_of_range_thread_states")
     # The newest of the other states.
     (thread,) = rows(legacy, "SELECT state_updated_at FROM langgraph_server.threads WHERE id = %s", runtimes.PY_THREAD)

@@ -1,7 +1,7 @@
 """A gRPC channel whose calls have deadlines, carry the token and fail with the classes of ``agentstorage.errors``.
 
-It wraps calls instead of using grpc's client interceptors: those start a task for each call, which costs about as much
-as a tenth of the whole call; the wrapper costs about 2 us.
+It wraps calls instead of using grpc's client interceptors: those start a task for each call, which costs 20 us and
+more; the wrapper costs 1 us of the 250 us that a call takes.
 """
 
 from __future__ import annotations

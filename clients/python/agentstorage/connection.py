@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import grpc
 
+from agentstorage import poller
 from agentstorage.channel import Channel
 from agentstorage.methods import service_config
 
@@ -163,6 +164,7 @@ class Connection:
                 raise RuntimeError("the connection is closed")
             # A channel holds its loop, so a weak mapping would never let go of either: closed loops are dropped here.
             self._loops = {known: bound for known, bound in self._loops.items() if not known.is_closed()}
+            poller.quiet()
             bound = self._loops[loop] = _Bound(self._open())
             return bound
 
@@ -174,6 +176,8 @@ class Connection:
             ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),
+            # Without this, pings end after two of them have met no traffic.
+            ("grpc.http2.max_pings_without_data", 0),
             # The C core ignores keepalive_timeout_ms: this is what gives up a frozen server.
             ("grpc.http2.ping_timeout_ms", 3000),
             ("grpc.max_send_message_length", _MESSAGE_BYTES),

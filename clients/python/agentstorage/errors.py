@@ -42,8 +42,8 @@ DOMAIN = "agentstorage"
 
 _DETAILS_KEY = "grpc-status-details-bin"
 _NO_SERVER = (
-    "check that the storage service runs there (start one with `storage-service serve`) and that the target, from the "
-    "argument or AGENTSTORAGE_TARGET, is its host:port"
+    "check that the storage service runs there (start one with `storage-service serve`), that the target, from the "
+    "argument or AGENTSTORAGE_TARGET, is its host:port, and that both sides use TLS or neither"
 )
 
 

@@ -24,6 +24,8 @@ class MemoryStore:
         self._tables = Tables(clock)
 
     def seen_by(self, scope: Scope) -> MemoryHandle:
+        # A handle serves one operation, which runs without a pause.
+        self._tables.begin()
         return MemoryHandle(self._tables, scope)
 
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from agentstorage.v1.assistants_pb2 import Assistant
 from agentstorage.v1.runs_pb2 import (
@@ -25,7 +26,7 @@ from storage_service.errors import NotFound, ThreadBusy
 from storage_service.store import Access, Inserted, Order, Page
 from storage_service.store.change import Change, Merge, Put, Stamp
 from storage_service.store.memory.rows import Record, Rows, copy
-from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREAD_STATES, THREADS
+from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREAD_STATES, THREADS, Table
 from storage_service.store.where import Contains, Equals, OneOf, Where
 
 _IN_FLIGHT = OneOf("status", (RUN_STATUS_PENDING, RUN_STATUS_RUNNING))
@@ -112,7 +113,8 @@ class Assistants(Rows):
         states = self.tables.of(THREAD_STATES)
         for key in [key for key, record in states.items() if record.row.thread_id == thread_id]:
             del states[key]
-        for table in (RUNS, CRONS):
+        hanging: tuple[Table[Any], ...] = (RUNS, CRONS)
+        for table in hanging:
             rows = self.tables.of(table)
             for key, record in list(rows.items()):
                 if record.row.thread_id == thread_id and (record.owner or thread.owner) == thread.owner:
@@ -259,7 +261,12 @@ class Runs(Threads):
         return inserted
 
     async def missing_reference(self, thread_id: str, assistant_id: str, *, must_exist: bool) -> str:
-        for table, id, access in ((THREADS, thread_id, Access.OWN), (ASSISTANTS, assistant_id, Access.SEARCH)):
+        # Threads are written to, assistants only read.
+        references: tuple[tuple[Table[Any], str, Access], ...] = (
+            (THREADS, thread_id, Access.OWN),
+            (ASSISTANTS, assistant_id, Access.SEARCH),
+        )
+        for table, id, access in references:
             if id and self.one(table, id, access) is None and (must_exist or (id,) in self.tables.of(table)):
                 return "thread" if table is THREADS else "assistant"
         return ""

@@ -62,15 +62,20 @@ class Tables:
     clock: Clock = utc_now
     rows: dict[str, dict[Key, Record[Any]]] = field(default_factory=lambda: {table.name: {} for table in TABLES})
     sequence: int = 0
+    time: datetime | None = None
 
     def of(self, table: Table[M]) -> dict[Key, Record[M]]:
         """The rows of one table by key."""
         return cast("dict[Key, Record[M]]", self.rows[table.name])
 
+    def begin(self) -> None:
+        """Begin an operation: it has one time, as a transaction has."""
+        self.time = self.clock()
+
     def now(self) -> Timestamp:
-        """The time to the microsecond."""
+        """The time of the operation, to the microsecond."""
         now = Timestamp()
-        now.FromDatetime(self.clock())
+        now.FromDatetime(self.time or self.clock())
         return now
 
     def is_alive(self, row: Any) -> bool:

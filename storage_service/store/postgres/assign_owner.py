@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, LiteralString, cast
+from typing import Any
 
 from psycopg import errors, sql
 
-from storage_service.store.postgres.migrate import LATEST, Connection, MigrationError, connected, revision
+from storage_service.store.postgres.migrate import LATEST, Connection, connected, revision
+from storage_service.store.postgres.rights import MigrationError
 
 #: What may be named: the tables, and "checkpoints" for threads that have checkpoints and no row.
 RESOURCES = ("assistants", "threads", "runs", "crons", "checkpoints")
@@ -15,19 +16,13 @@ _PAGE = 1000
 
 # Candidates are the rows without an owner whose metadata can hold one; a page of them gets it at a time. Each statement walks the ids,
 # so that a row that cannot be changed is passed and not met again.
-_ASSIGN: dict[str, LiteralString] = {
-    table: cast(
-        LiteralString,
-        f"UPDATE langgraph_server.{table} SET metadata = metadata || jsonb_build_object('owner', %(owner)s::text)"
-        f" WHERE id IN (SELECT id FROM page) AND owner_id IS NULL RETURNING id",
-    )
+_ASSIGN: dict[str, str] = {
+    table: f"UPDATE langgraph_server.{table} SET metadata = metadata || jsonb_build_object('owner', %(owner)s::text)"
+    f" WHERE id IN (SELECT id FROM page) AND owner_id IS NULL RETURNING id"
     for table in ("assistants", "threads", "runs", "crons")
 }
-_CANDIDATES: dict[str, LiteralString] = {
-    table: cast(
-        LiteralString,
-        f"SELECT id FROM langgraph_server.{table} WHERE owner_id IS NULL AND jsonb_typeof(metadata) = 'object'",
-    )
+_CANDIDATES: dict[str, str] = {
+    table: f"SELECT id FROM langgraph_server.{table} WHERE owner_id IS NULL AND jsonb_typeof(metadata) = 'object'"
     for table in ("assistants", "threads", "runs", "crons")
 } | {
     "checkpoints": "SELECT DISTINCT c.thread_id AS id FROM public.checkpoints c"
@@ -39,11 +34,11 @@ _ASSIGN["checkpoints"] = (
     " ON CONFLICT (id) DO NOTHING RETURNING id"
 )
 # What a thread's new owner brings along: the runs of the thread inherit it, as those of any other thread have.
-_INHERIT: LiteralString = (
+_INHERIT: str = (
     "UPDATE langgraph_server.runs SET metadata = metadata || jsonb_build_object('owner', %(owner)s::text)"
     " WHERE thread_id = ANY (%(threads)s) AND owner_id IS NULL AND jsonb_typeof(metadata) = 'object' RETURNING id"
 )
-_INHERITING: LiteralString = (
+_INHERITING: str = (
     "SELECT id FROM langgraph_server.runs"
     " WHERE thread_id = ANY (%(threads)s) AND owner_id IS NULL AND jsonb_typeof(metadata) = 'object'"
 )
@@ -53,13 +48,14 @@ async def assign_owner(
     conninfo: str,
     owner: str,
     *,
-    resources: Collection[str] = RESOURCES,
+    resources: Collection[str] = (),
     ids: Collection[str] = (),
     all_ownerless: bool = False,
     dry_run: bool = False,
 ) -> dict[str, int]:
-    """Gives ``owner`` to rows of ``resources`` that have none, and answers how many of each; "runs" counts those of the threads, too.
+    """Gives ``owner`` to rows that have none, and answers how many of each resource; "runs" counts those of the threads, too.
 
+    ``resources`` are some of RESOURCES, all of them when none is named.
     ``ids`` names the rows (of "checkpoints": the threads), or ``all_ownerless`` takes all; exactly one of the two. With ``dry_run``
     nothing changes and the answer is what would. It works in pages: what was done before an interruption stays, and a second call does
     the rest. Raises ValueError for bad arguments, MigrationError when the schema is not the one of this service, and psycopg.Error.
@@ -78,7 +74,7 @@ async def assign_owner(
         try:
             # Threads before runs, whatever the order of the arguments: a run that inherits is counted once.
             for resource in RESOURCES:
-                if resource in resources:
+                if resource in (resources or RESOURCES):
                     await _assign(conn, resource, owner, None if all_ownerless else list(ids), dry_run, given)
         except errors.InsufficientPrivilege as error:
             raise MigrationError(

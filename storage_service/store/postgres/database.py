@@ -37,7 +37,8 @@ _LARGE: Final = 65536
 # A lane whose oldest statement waits longer gets no more (seconds), and one that waits longer still is given up.
 _STALLED, _FROZEN_MARGIN = 0.25, 2.0
 _WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 3.0, 0.5
-_COLLISION_TRIES: Final = 3
+# How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
+_TRIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +99,17 @@ class Database:
         self._growing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._probe: Connection | None = None
-        self._changed = asyncio.Event()
+        self._looked = asyncio.Event()
         piped = settings.prepared_statements and not settings.transaction_pooler
         self._max_lanes = min(4, settings.pool_max_size - 1) if piped else 0
 
     # Lifecycle.
 
     async def start(self, probe_seconds: float) -> None:
-        """Begin to watch, and wait up to ``probe_seconds`` for the database to serve."""
+        """Begin to watch, and wait for the first look at the database, but no longer than ``probe_seconds``."""
         self._watching = asyncio.create_task(self._watch(), name="database watch")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), probe_seconds)
+            await asyncio.wait_for(self._looked.wait(), probe_seconds)
 
     async def close(self) -> None:
         """Stop watching and close every connection."""
@@ -122,10 +123,13 @@ class Database:
         while True:
             trouble = await self._look()
             if trouble != self.trouble:
-                log.log(logging.WARNING if trouble else logging.INFO, trouble or "the database serves")
+                if trouble:
+                    log.warning("%s; calls get UNAVAILABLE until it serves", trouble)
+                else:
+                    log.info("the database serves")
                 self.trouble = trouble
+            self._looked.set()
             if not trouble:
-                self._changed.set()
                 self._tend_lanes()
             elif self._pool is not None:
                 await self._drop_pool()
@@ -137,6 +141,7 @@ class Database:
         looking = asyncio.create_task(self._connect_and_look())
         done, _ = await asyncio.wait({looking}, timeout=_ANSWER_SECONDS if self._pool else None)
         if not done:
+            looking.add_done_callback(forget)
             looking.cancel()
             self._probe = None
             return f"the database did not answer within {_ANSWER_SECONDS:g} s"
@@ -254,27 +259,32 @@ class Database:
         ``again`` says that it may run twice (a read), so that a lost connection is made good by a second try; ``slow`` that it may take
         long, so that it gets a connection of its own and ends when the call is cancelled.
         """
-        try:
+        for left in reversed(range(_TRIES)):
             try:
                 return await self._run_once(statement, values, slow)
-            except psycopg.Error as error:
-                if not (again and faults.is_connection_lost(error)):
-                    raise
-                return await self._run_once(statement, values, slow=True)
-        except Exception as error:
-            raise self._failure(error) from error
+            except Exception as error:
+                # A statement that collided has left no trace; one whose connection was lost may have.
+                if left and (faults.is_collision(error) or (again and faults.is_connection_lost(error))):
+                    slow = True
+                    continue
+                raise self._failure(error) from error
+        raise Conflict()
 
     async def _run_once(self, statement: str, values: Sequence[Any], slow: bool) -> list[Row]:
-        if not slow and not any(type(value) is str and len(value) > _LARGE for value in values):
-            lane = self._pick_lane()
-            if lane is not None:
-                return await lane.send(statement, values)
+        if not slow:
+            for value in values:
+                if type(value) is str and len(value) > _LARGE:
+                    break
+            else:
+                lane = self._pick_lane()
+                if lane is not None:
+                    return await lane.send(statement, values)
         async with self._connection() as connection:
             return await _execute(connection, statement, values)
 
     async def atomic(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run statements as one transaction; again, up to three times in all, when it collides with another."""
-        for left in reversed(range(_COLLISION_TRIES)):
+        for left in reversed(range(_TRIES)):
             try:
                 async with self._connection() as connection, connection.transaction() as transaction:
                     return await work(Transaction(connection, transaction))
@@ -331,6 +341,12 @@ async def _check_quickly(connection: Connection) -> None:
     poller.register(connection.fileno(), select.POLLIN | select.POLLHUP)
     if poller.poll(0):
         await AsyncConnectionPool.check_connection(connection)
+
+
+def forget(task: asyncio.Task[Any]) -> None:
+    """Take note of how a task ended that was left behind, so that asyncio does not report it as lost."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _kind_of(error: BaseException) -> str:

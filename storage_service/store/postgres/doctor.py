@@ -6,12 +6,13 @@ Every check is one query that gives the ids of the rows it is about. A check who
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, LiteralString, cast
+from typing import Any
 
 from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 
-from storage_service.store.postgres.migrate import LATEST, connected, revision, tables
+from storage_service.store.postgres.migrate import LATEST, connected, revision
+from storage_service.store.postgres.rights import TableFacts, tables
 
 INFO, WARNING, ERROR = "info", "warning", "error"
 _SAMPLES = 5
@@ -49,7 +50,7 @@ class Report:
     findings: list[Finding] = field(default_factory=list)
 
     @property
-    def has_errors(self) -> bool:
+    def needs_attention(self) -> bool:
         """Whether something must be dealt with before the service works rightly."""
         return any(finding.severity == ERROR for finding in self.findings)
 
@@ -83,7 +84,7 @@ class _Check:
     until: tuple[str, ...] = ()
 
 
-_NAMES = {"assistants": "assistant", "threads": "thread", "runs": "run", "crons": "cron"}
+_NAMES = ("assistants", "threads", "runs", "crons")
 _ITEM = "namespace || ' / ' || key || ' / ' || owner_id"
 _DOCUMENTS = {
     "assistants": ("metadata", "config", "context"),
@@ -161,6 +162,19 @@ def _owner_check(table: str) -> _Check:
     )
 
 
+def _owner_text_check(table: str) -> _Check:
+    owner = "owner_id" if table == "store_items" else "metadata ->> 'owner'"
+    id = _ITEM if table == "store_items" else "id"
+    return _Check(
+        WARNING,
+        f"unreachable_owner_{table}",
+        f"{table} whose owner is empty, longer than 255 bytes or holds control characters: no call can act for it",
+        f"SELECT {id} AS id FROM langgraph_server.{table}"
+        f" WHERE octet_length({owner}) NOT BETWEEN 1 AND 255 OR {owner} ~ '[[:cntrl:]]'",
+        (f"{table}.metadata",),
+    )
+
+
 def _id_check(table: str) -> _Check:
     return _Check(
         WARNING,
@@ -185,6 +199,7 @@ def _status_check(table: str) -> _Check:
 _CHECKS = [
     *(check for table in _DOCUMENTS for check in _row_checks(table)),
     *(_owner_check(table) for table in _NAMES),
+    *(_owner_text_check(table) for table in (*_NAMES, "store_items")),
     *(_id_check(table) for table in _NAMES),
     *(_status_check(table) for table in _STATUSES),
     _Check(
@@ -279,9 +294,13 @@ async def examine(conninfo: str) -> Report:
     """Looks at a database, adopted or not; changes nothing. Raises psycopg.Error when it cannot be read."""
     async with connected(conninfo) as conn, conn.transaction():
         await conn.execute("SET TRANSACTION READ ONLY")
-        report = Report(await revision(conn))
-        report.findings += _schema_findings(report.revision)
-        unreadable = await _table_findings(conn, report)
+        facts = await tables(conn)
+        unreadable = {table.name.split(".")[1] for table in facts if not (table.readable and table.visible)}
+        known = "storage_service_migrations" not in unreadable
+        report = Report(await revision(conn) if known else 0)
+        report.findings += _schema_findings(report.revision) if known else []
+        report.findings += _table_findings(facts)
+        report.findings += await _index_findings(conn)
         columns = await _columns(conn, unreadable)
         for table in sorted({name.split(".")[0] for name in columns}):
             schema = "langgraph_server" if table in _DOCUMENTS else "public"
@@ -309,33 +328,33 @@ def _schema_findings(found: int) -> list[Finding]:
     return []
 
 
-async def _table_findings(conn: AsyncConnection[Any], report: Report) -> set[str]:
-    """Who may do what with the tables, and whether their indexes are whole; answers the tables that cannot be read."""
-    unreadable: set[str] = set()
-    for table in await tables(conn):
-        cursor = await conn.cursor(row_factory=dict_row).execute(
-            "SELECT has_table_privilege(%s, 'SELECT') AS may", (table.name,)
-        )
-        row = await cursor.fetchone()
-        if row is None or not row["may"] or not table.visible:
-            unreadable.add(table.name.split(".")[1])
+def _table_findings(facts: list[TableFacts]) -> list[Finding]:
+    """What the role of the connection cannot do with the tables, and which of them are open."""
+    findings: list[Finding] = []
+    for table in facts:
+        if not (table.readable and table.visible):
             text = f'the role "{table.user}" sees no rows of {table.name}, which belongs to "{table.owner}"'
-            report.findings.append(Finding(ERROR, "table_hidden", f"{text}; grant it that role, or BYPASSRLS"))
+            findings.append(Finding(ERROR, "table_hidden", f"{text}; grant it that role, or BYPASSRLS"))
         elif not table.owned:
             text = f'{table.name} belongs to the role "{table.owner}"; run migrations as that role'
-            report.findings.append(Finding(WARNING, "table_not_owned", text))
+            findings.append(Finding(WARNING, "table_not_owned", text))
         if not table.secured:
-            text = f"row-level security is off on {table.name}, so that PostgREST may show it; `storage-service migrate` turns it on"
-            report.findings.append(Finding(WARNING, "table_not_secured", text))
+            text = f"row-level security is off on {table.name}; `storage-service migrate` turns it on"
+            findings.append(Finding(WARNING, "table_not_secured", text))
+    return findings
+
+
+async def _index_findings(conn: AsyncConnection[Any]) -> list[Finding]:
     cursor = await conn.cursor(row_factory=dict_row).execute(
-        "SELECT x.indexrelid::regclass::text AS name FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid"
-        " JOIN pg_namespace n ON n.oid = t.relnamespace WHERE n.nspname IN ('langgraph_server', 'public') AND NOT x.indisvalid"
+        "SELECT i.relname AS name FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid"
+        " JOIN pg_namespace n ON n.oid = i.relnamespace"
+        " WHERE n.nspname IN ('langgraph_server', 'public') AND NOT x.indisvalid ORDER BY 1"
     )
     names = tuple(row["name"] for row in await cursor.fetchall())
-    if names:
-        text = "indexes whose building was cut short; `storage-service migrate` builds them again"
-        report.findings.append(Finding(WARNING, "index_invalid", text, len(names), names[:_SAMPLES]))
-    return unreadable
+    if not names:
+        return []
+    text = "indexes whose building was cut short; `storage-service migrate` builds them again"
+    return [Finding(WARNING, "index_invalid", text, len(names), names[:_SAMPLES])]
 
 
 async def _columns(conn: AsyncConnection[Any], unreadable: set[str]) -> set[str]:
@@ -349,11 +368,10 @@ async def _columns(conn: AsyncConnection[Any], unreadable: set[str]) -> set[str]
 
 
 async def _run(conn: AsyncConnection[Any], check: _Check) -> list[Finding]:
-    query = cast(LiteralString, check.query)  # Made of constants of this file.
     cursor = await conn.cursor(row_factory=dict_row).execute(
         sql.SQL(
             "WITH found AS MATERIALIZED ({}) SELECT count(*) AS count, ARRAY(SELECT id FROM found ORDER BY id LIMIT {}) AS ids FROM found"
-        ).format(sql.SQL(query), sql.Literal(_SAMPLES))
+        ).format(sql.SQL(check.query), sql.Literal(_SAMPLES))
     )
     row = await cursor.fetchone()
     if row is None or not row["count"]:

@@ -9,7 +9,8 @@ from agentstorage.v1 import store_pb2 as pb
 from storage_service.errors import VersionMismatch
 from storage_service.store import Access, Page
 from storage_service.store.items import item_search, limit_of
-from storage_service.store.postgres.database import Row, Transaction
+from storage_service.store.postgres.database import Transaction
+from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.tables import ITEMS
 from storage_service.store.where import Below, LabelsMatch

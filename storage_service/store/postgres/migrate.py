@@ -21,42 +21,23 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version as distribution_version
 from pathlib import Path
-from typing import Any, LiteralString, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import psycopg
 from psycopg import AsyncConnection, errors, sql
 from psycopg.rows import dict_row
 
+from storage_service.store.postgres.rights import LANGGRAPH_TABLES, TABLES, MigrationError, check_rights, secure, tables
+
+__all__ = ["LATEST", "MIGRATIONS", "Connection", "MigrationError", "connected", "migrate", "revision"]
+
 T = TypeVar("T")
 Connection = AsyncConnection[dict[str, Any]]
 
 _log = logging.getLogger(__name__)
-
-SCHEMA = "langgraph_server"
-#: LangGraph's tables; they lie in the schema "public", which PostgREST shows unless row-level security is on.
-LANGGRAPH_TABLES = (
-    "checkpoints",
-    "checkpoint_blobs",
-    "checkpoint_writes",
-    "checkpoint_migrations",
-    "store",
-    "store_migrations",
-)
-#: The runtimes' tables, which are ours now, and those that only the service knows.
-TABLES = (
-    "assistants",
-    "threads",
-    "thread_states",
-    "runs",
-    "store_items",
-    "crons",
-    "assistant_versions",
-    "store_items_displaced",
-    "storage_service_migrations",
-)
 
 # "agntstor": the advisory lock of everything that changes the schema.
 _LOCK = 0x61676E7473746F72
@@ -74,10 +55,6 @@ _COLLISIONS = (
 )
 
 
-class MigrationError(Exception):
-    """The schema could not be brought to the revision that this service needs; the one-line message says what to do."""
-
-
 @dataclass(frozen=True)
 class Migration:
     """A numbered file."""
@@ -91,9 +68,9 @@ class Migration:
         return self.path.stem
 
     @cached_property
-    def text(self) -> LiteralString:
+    def text(self) -> str:
         """The SQL, which comes with the program."""
-        return cast(LiteralString, self.path.read_text(encoding="utf-8"))
+        return self.path.read_text(encoding="utf-8")
 
     @property
     def mode(self) -> str:
@@ -102,9 +79,9 @@ class Migration:
         return found[1] if found else "transaction"
 
     @property
-    def statements(self) -> list[LiteralString]:
+    def statements(self) -> list[str]:
         """The statements of a file whose statements hold no ";" at the end of a line but their own."""
-        parts = (cast(LiteralString, part.strip()) for part in re.split(r";\s*$", self.text, flags=re.MULTILINE))
+        parts = (part.strip() for part in re.split(r";\s*$", self.text, flags=re.MULTILINE))
         return [part for part in parts if part]
 
 
@@ -118,9 +95,11 @@ LATEST: int = MIGRATIONS[-1].revision
 async def revision(conn: AsyncConnection[Any]) -> int:
     """The revision of the schema; 0 when it is not there. Raises psycopg.Error."""
     cursor = conn.cursor(row_factory=dict_row)
-    await cursor.execute("SELECT to_regclass('langgraph_server.storage_service_migrations') IS NOT NULL AS present")
-    row = await cursor.fetchone()
-    if row is None or not row["present"]:
+    await cursor.execute(
+        "SELECT 1 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'langgraph_server' AND c.relname = 'storage_service_migrations'"
+    )
+    if await cursor.fetchone() is None:
         return 0
     await cursor.execute(
         "SELECT coalesce(max(revision), 0) AS revision FROM langgraph_server.storage_service_migrations"
@@ -129,7 +108,7 @@ async def revision(conn: AsyncConnection[Any]) -> int:
     return int(row["revision"]) if row else 0
 
 
-async def migrate(conninfo: str, *, timeout: float = 300) -> list[str]:
+async def migrate(conninfo: str, *, timeout: float = 300) -> list[str]:  # noqa: ASYNC109 - the whole wait, over several connections
     """Brings the database to ``LATEST`` and answers the names of what was applied, "langgraph ..." for LangGraph's ``setup()``.
 
     Any number of processes may call this at once: one works, the others wait for up to ``timeout`` seconds and then find the work done.
@@ -142,7 +121,7 @@ async def migrate(conninfo: str, *, timeout: float = 300) -> list[str]:
     except errors.InsufficientPrivilege as error:
         raise MigrationError(
             f"the role of the connection may not change the schema ({_cause(error)}); run `storage-service migrate` as the role that owns"
-            f" the schemas {SCHEMA} and public"
+            f" the schemas langgraph_server and public"
         ) from error
     except errors.ReadOnlySqlTransaction as error:
         raise MigrationError(
@@ -156,7 +135,8 @@ async def migrate(conninfo: str, *, timeout: float = 300) -> list[str]:
         raise
     except psycopg.Error as error:
         raise MigrationError(
-            f"the database refused a statement ({_cause(error)}); `storage-service doctor` tells more, then run `storage-service migrate` again"
+            f"the database refused a statement ({_cause(error)}); see what `storage-service doctor` says,"
+            " then run `storage-service migrate` again"
         ) from error
 
 
@@ -170,12 +150,19 @@ async def connected(conninfo: str) -> AsyncIterator[Connection]:
         row_factory=dict_row,
         application_name="storage-service migrate",
     ) as conn:
-        yield cast(Connection, conn)
+        yield conn
 
 
 def _cause(error: psycopg.Error) -> str:
     """What the server says, in one line."""
     return " ".join((error.diag.message_primary or type(error).__name__).split())
+
+
+# Timeouts of the role or the database, where they are set, and where this version of Postgres knows them.
+_NO_TIMEOUTS = (
+    "SELECT set_config(name, '0', %s) FROM pg_settings WHERE setting <> '0'"
+    " AND name IN ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout')"
+)
 
 
 @asynccontextmanager
@@ -187,7 +174,7 @@ async def _locked(conn: Connection, deadline: float) -> AsyncIterator[None]:
     """
     while True:
         async with conn.transaction(force_rollback=True):
-            await conn.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
+            await conn.execute(_NO_TIMEOUTS, (True,))
             cursor = await conn.execute("SELECT pg_try_advisory_xact_lock(%s) AS got", (_LOCK,))
             row = await cursor.fetchone()
             if row and row["got"]:
@@ -201,13 +188,18 @@ async def _locked(conn: Connection, deadline: float) -> AsyncIterator[None]:
 
 
 async def _migrate(lock: Connection, conn: Connection, deadline: float) -> list[str]:
+    await conn.execute(_NO_TIMEOUTS, (False,))
+    # An open transaction with a snapshot would keep CREATE INDEX CONCURRENTLY waiting for ever.
+    patience = max(1.0, deadline - time.monotonic())
+    await conn.execute("SELECT set_config('lock_timeout', %s, false)", (f"{patience:.3f}s",))
+    facts = await tables(conn)
+    check_rights(facts, pending=False)
     current = await revision(conn)
     if current > LATEST:
         raise MigrationError(
             f"the database has schema revision {current} and this service knows {LATEST}; upgrade the service to the version that made it"
         )
-    await _check_rights(conn, pending=current < LATEST)
-    await conn.execute("SET statement_timeout = 0")
+    check_rights(facts, pending=current < LATEST)
     if current == 0:
         await _again(deadline, lambda: _create_record(conn))
     applied: list[str] = []
@@ -221,7 +213,7 @@ async def _migrate(lock: Connection, conn: Connection, deadline: float) -> list[
     await lock.execute("SELECT 1")
     applied += await _again(deadline, lambda: _set_up_langgraph(conn))
     await _repair_indexes(conn, deadline)
-    await _again(deadline, lambda: _secure(conn))
+    await _again(deadline, lambda: secure(conn))
     return applied
 
 
@@ -266,7 +258,7 @@ async def _apply(conn: Connection, migration: Migration, deadline: float) -> Non
         if migration.mode == "walk":
             await _walk(conn, statement, deadline)
         else:
-            await _build_index(conn, statement, deadline)
+            await _again(deadline, partial(_build_index, conn, statement))
     await conn.execute(_RECORD, (migration.revision, migration.name))
 
 
@@ -278,7 +270,7 @@ async def _apply_whole(conn: Connection, migration: Migration) -> None:
         await conn.execute(_RECORD, (migration.revision, migration.name))
 
 
-async def _walk(conn: Connection, statement: LiteralString, deadline: float) -> None:
+async def _walk(conn: Connection, statement: str, deadline: float) -> None:
     """Runs a statement page by page: it gets the last key of the page before and answers that of its own, until there is none."""
     after: list[str] | None = None
 
@@ -292,7 +284,8 @@ async def _walk(conn: Connection, statement: LiteralString, deadline: float) -> 
         after = last
 
 
-async def _build_index(conn: Connection, statement: LiteralString, deadline: float) -> None:
+async def _build_index(conn: Connection, statement: str) -> None:
+    """Creates an index unless it is there and whole; looks again at every attempt, since a failed one leaves an index that is not."""
     found = re.search(r"IF NOT EXISTS (\w+)\s+ON (\w+)\.(\w+) ", statement)
     if found is None:
         raise MigrationError("a migration creates an index without a name; install the service again")
@@ -308,14 +301,18 @@ async def _build_index(conn: Connection, statement: LiteralString, deadline: flo
         return
     if row["present"]:
         await conn.execute(sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(schema, name)))
-    if row["empty"]:
-        # Nothing to build: a short lock, where CONCURRENTLY would wait for every transaction of the database.
-        statement = cast(LiteralString, statement.replace(" CONCURRENTLY", ""))
     try:
-        await _again(deadline, lambda: conn.execute(statement))
+        if row["empty"]:
+            # Nothing to build: a short lock, where CONCURRENTLY would wait for every transaction of the database.
+            async with conn.transaction():
+                await conn.execute("SET LOCAL lock_timeout = '3s'")
+                await conn.execute(statement.replace(" CONCURRENTLY", ""))
+        else:
+            await conn.execute(statement)
     except errors.ProgramLimitExceeded as error:
         raise MigrationError(
-            f"a row of {schema}.{table} holds a text that is too long for the index {name}; shorten it and run `storage-service migrate` again"
+            f"a row of {schema}.{table} holds a text that is too long for the index {name}; shorten it"
+            " and run `storage-service migrate` again"
         ) from error
 
 
@@ -358,60 +355,5 @@ async def _repair_indexes(conn: Connection, deadline: float) -> None:
         command = sql.SQL(
             "DROP INDEX CONCURRENTLY IF EXISTS {}" if leftover else "REINDEX INDEX CONCURRENTLY {}"
         ).format(index)
-        await _again(deadline, lambda command=command: conn.execute(command))  # type: ignore[misc]
+        await _again(deadline, partial(conn.execute, command))
         _log.info("repaired the index %s", row["name"])
-
-
-async def _check_rights(conn: Connection, *, pending: bool) -> None:
-    """Says at once, and not in the middle, which table the role cannot change or cannot see."""
-    for table in await tables(conn):
-        if table.owned:
-            continue
-        who = f'the table {table.name} belongs to the role "{table.owner}" and the connection is "{table.user}"'
-        if pending or not table.secured:
-            raise MigrationError(
-                f'{who}; run `storage-service migrate` as "{table.owner}", or GRANT "{table.owner}" TO "{table.user}"'
-            )
-        if not table.visible:
-            raise MigrationError(
-                f'{who}, which row-level security shows no rows; GRANT "{table.owner}" TO "{table.user}", or ALTER ROLE "{table.user}" BYPASSRLS'
-            )
-
-
-@dataclass(frozen=True)
-class TableFacts:
-    """Who owns a table, and what the role of the connection can do with it."""
-
-    name: str
-    owner: str
-    user: str
-    owned: bool
-    secured: bool
-    visible: bool
-
-
-async def tables(conn: AsyncConnection[Any]) -> list[TableFacts]:
-    """The facts of all tables that the service uses and that exist."""
-    cursor = conn.cursor(row_factory=psycopg.rows.class_row(TableFacts))
-    await cursor.execute(
-        "SELECT n.nspname || '.' || c.relname AS name, pg_get_userbyid(c.relowner) AS owner, current_user::text AS user,"
-        " pg_has_role(c.relowner, 'USAGE') AS owned, c.relrowsecurity AS secured,"
-        " NOT c.relrowsecurity OR r.rolsuper OR r.rolbypassrls OR (pg_has_role(c.relowner, 'USAGE') AND NOT c.relforcerowsecurity)"
-        " OR EXISTS (SELECT FROM pg_policy p WHERE p.polrelid = c.oid) AS visible"
-        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_roles r ON r.rolname = current_user"
-        " WHERE c.relkind IN ('r', 'p') AND ((n.nspname = 'langgraph_server' AND c.relname = ANY (%s))"
-        " OR (n.nspname = 'public' AND c.relname = ANY (%s))) ORDER BY 1",
-        (list(TABLES), list(LANGGRAPH_TABLES)),
-    )
-    return await cursor.fetchall()
-
-
-async def _secure(conn: Connection) -> None:
-    """Shuts roles that own nothing, as PostgREST uses them, out of LangGraph's tables and ours: row-level security without a policy."""
-    for table in await tables(conn):
-        if not table.secured:
-            async with conn.transaction():
-                await conn.execute("SET LOCAL lock_timeout = '3s'")
-                await conn.execute(
-                    sql.SQL("ALTER TABLE {} ENABLE ROW LEVEL SECURITY").format(sql.Identifier(*table.name.split(".")))
-                )

@@ -29,7 +29,7 @@ RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], tuple[Table[Any], str] | 
     common_pb2.RESOURCE_ITEMS: (ITEMS, None),
     common_pb2.RESOURCE_CRONS: (CRONS, None),
 }
-_PARENTS = {id(part[0]): (table, part[1]) for table, part in RESOURCES.values() if part}
+_PARENTS = {part[0]: (table, part[1]) for table, part in RESOURCES.values() if part}
 
 
 class Owners(Rows):
@@ -73,7 +73,7 @@ class Owners(Rows):
     ) -> tuple[list[M], tuple[Any, ...] | None]:
         # One row more than asked tells whether there are more.
         page = Page(limit + 1, after=after)
-        parent = _PARENTS.get(id(table))
+        parent = _PARENTS.get(table)
         order = _EXPORT_ORDER.get(table.resource, Order(table.key, False))
         if parent is None:
             rows = await self.find(table, [], order, page, Access.OWN)

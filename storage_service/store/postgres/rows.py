@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any
-
-from google.protobuf.message import Message
 
 from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
 from storage_service.errors import AlreadyExists
 from storage_service.store import Access, Inserted, Order, Page
 from storage_service.store.change import Change
-from storage_service.store.postgres.database import Database, Row
-from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, M, Table
+from storage_service.store.postgres.database import Database
+from storage_service.store.postgres.lane import Row
+from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, Column, M, Table
 from storage_service.store.where import Equals, Where
 
 SCHEMA = '"langgraph_server"'
@@ -30,8 +30,36 @@ class Values(list[Any]):
 
 def message(table: Table[M], row: Row, fields: frozenset[str] | None = None) -> M:
     """A row, read by ``table.select`` or ``select_only(fields)``, as its message."""
-    names = [name for name in table.columns if fields is None or name in fields]
+    names = table.fields if fields is None else [name for name in table.fields if name in fields]
     return table.message(**{name: value for name, value in zip(names, row, strict=True) if value is not None})
+
+
+@cache
+def _insertable(table: Table[Any]) -> tuple[Column, ...]:
+    return tuple(column for name, column in table.columns.items() if name not in _STAMPED)
+
+
+@cache
+def _insert_terms(table: Table[Any], owned: bool) -> dict[str, str]:
+    """The columns of a new row with the terms for their values: in order, then the request_id, then the owner."""
+    columns = _insertable(table)
+    terms = {}
+    for place, column in enumerate(columns, 1):
+        terms[column.stored] = column.write.format(f"${place}")
+        if column.field == "metadata":
+            owner = f" || jsonb_build_object('owner', ${len(columns) + 2}::text)" if owned else " - 'owner'"
+            terms[column.stored] += owner
+    terms['"request_id"'] = f"${len(columns) + 1}"
+    return terms
+
+
+@cache
+def _insert_statement(table: Table[Any], owned: bool) -> str:
+    terms = _insert_terms(table, owned)
+    return (
+        f"INSERT INTO {table.name} ({', '.join(terms)}) VALUES ({', '.join(terms.values())})"
+        f" ON CONFLICT (id) DO NOTHING RETURNING {table.select}"
+    )
 
 
 class Rows:
@@ -76,28 +104,22 @@ class Rows:
             return f"{metadata}::jsonb - 'owner'"
         return f"{metadata}::jsonb || jsonb_build_object('owner', {values(self.scope.id)}::text)"
 
-    def row_values(self, table: Table[M], row: M, values: Values) -> dict[str, str]:
-        """The columns of a new row with the terms for their values."""
-        terms = {}
-        for name, column in table.columns.items():
-            if name in _STAMPED:
-                continue
-            given: Any = getattr(row, name)
-            if isinstance(given, Message) and not row.HasField(name):
+    def new_row(self, table: Table[M], row: M, request_id: str) -> tuple[dict[str, str], Values]:
+        """The columns of a new row with the terms for their values, and the values, bound first."""
+        values = Values()
+        for column in _insertable(table):
+            given: Any = getattr(row, column.field)
+            if column.is_time and not row.HasField(column.field):
                 given = None
-            bound = values(column.dump(given))
-            terms[column.stored] = self.stamp(bound, values) if name == "metadata" else column.write.format(bound)
-        return terms
+            values.append(column.dump(given))
+        values.append(request_id or None)
+        if isinstance(self.scope, Owner):
+            values.append(self.scope.id)
+        return _insert_terms(table, isinstance(self.scope, Owner)), values
 
     async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
-        values = Values()
-        terms = self.row_values(table, row, values)
-        terms['"request_id"'] = values(request_id or None)
-        statement = (
-            f"INSERT INTO {table.name} ({', '.join(terms)}) VALUES ({', '.join(terms.values())})"
-            f" ON CONFLICT (id) DO NOTHING RETURNING {table.select}"
-        )
-        rows = await self.database.run(statement, values)
+        _, values = self.new_row(table, row, request_id)
+        rows = await self.database.run(_insert_statement(table, isinstance(self.scope, Owner)), values)
         if rows:
             return Inserted(message(table, rows[0]), True)
         return await self.existing(table, getattr(row, table.id))

@@ -7,7 +7,8 @@ from typing import Any
 from agentstorage.v1.runs_pb2 import Run
 from storage_service.errors import NotFound, ThreadBusy
 from storage_service.store import Access, Inserted
-from storage_service.store.postgres.database import Row, Transaction
+from storage_service.store.postgres.database import Transaction
+from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, Table
 from storage_service.store.where import Equals
@@ -22,40 +23,40 @@ class Runs(Rows):
             return Inserted(message(RUNS, row), True)
         return await self.existing(RUNS, run.run_id)
 
-    def _insert_if(self, run: Run, request_id: str, condition: str, values: Values) -> str:
-        terms = self.row_values(RUNS, run, values)
-        terms['"request_id"'] = values(request_id or None)
+    @staticmethod
+    def _insert_if(terms: dict[str, str], condition: str) -> str:
         return (
             f"INSERT INTO {RUNS.name} ({', '.join(terms)}) SELECT {', '.join(terms.values())} WHERE {condition}"
             " ON CONFLICT (id) DO NOTHING"
         )
 
     async def _record(self, run: Run, request_id: str) -> Row | None:
-        values = Values()
+        terms, values = self.new_row(RUNS, run, request_id)
         thread = self._missing(THREADS, run.thread_id, False, values)
         assistant = self._missing(ASSISTANTS, run.assistant_id, False, values)
-        insert = self._insert_if(run, request_id, f"NOT ({thread} OR {assistant})", values)
+        insert = self._insert_if(terms, f"NOT ({thread} OR {assistant})")
         rows = await self.database.run(f"{insert} RETURNING {RUNS.select}", values)
         if not rows and (missing := await self.missing_reference(run.thread_id, run.assistant_id, must_exist=False)):
             raise NotFound(missing, run.thread_id if missing == "thread" else run.assistant_id)
         return rows[0] if rows else None
 
     async def _admit(self, run: Run, request_id: str) -> Row | None:
-        lock, insert = Values(), Values()
+        lock = Values()
         # The lock is a statement of its own: what another admission committed while this one waited is seen only by the next.
         conditions = self.conditions(THREADS, [Equals("thread_id", run.thread_id)], Access.OWN, lock)
         locking = f"SELECT FROM {THREADS.name} WHERE {conditions} FOR UPDATE"
-        thread = self._missing(THREADS, run.thread_id, True, insert)
-        assistant = self._missing(ASSISTANTS, run.assistant_id, True, insert)
-        thread_id = insert(run.thread_id)
-        strategy = insert(RUNS.columns["multitask_strategy"].dump(run.multitask_strategy))
+        terms, values = self.new_row(RUNS, run, request_id)
+        thread = self._missing(THREADS, run.thread_id, True, values)
+        assistant = self._missing(ASSISTANTS, run.assistant_id, True, values)
+        thread_id = values(run.thread_id)
+        strategy = values(RUNS.columns["multitask_strategy"].dump(run.multitask_strategy))
         inserting = (
             f"WITH flight AS (SELECT r.id FROM {RUNS.name} AS r JOIN {THREADS.name} AS t ON t.id = r.thread_id"
             f" WHERE r.thread_id = {thread_id} AND r.status IN ('pending', 'running')"
             " AND coalesce(r.owner_id, t.owner_id) IS NOT DISTINCT FROM t.owner_id ORDER BY r.created_at, r.id LIMIT 3),"
             f" missing AS (SELECT {thread} AS thread, {assistant} AS assistant),"
-            f" taken AS (SELECT FROM {RUNS.name} WHERE id = {insert(run.run_id)}),"
-            f" run AS ({self._insert_if(run, request_id, _ADMITTED.format(strategy=strategy), insert)} RETURNING *),"
+            f" taken AS (SELECT FROM {RUNS.name} WHERE id = {values(run.run_id)}),"
+            f" run AS ({self._insert_if(terms, _ADMITTED.format(strategy=strategy))} RETURNING *),"
             f" busy AS (UPDATE {THREADS.name} SET status = 'busy', updated_at = now(), state_updated_at = now()"
             f" WHERE id = {thread_id} AND EXISTS (SELECT FROM run))"
             " SELECT missing.thread, missing.assistant, EXISTS (SELECT FROM taken),"
@@ -64,7 +65,7 @@ class Runs(Rows):
         )
 
         async def work(transaction: Transaction) -> Row:
-            _, rows = await transaction.run_all([(locking, lock), (inserting, insert)])
+            _, rows = await transaction.run_all([(locking, lock), (inserting, values)])
             return rows[0]
 
         no_thread, no_assistant, taken, flight, made, *row = await self.database.atomic(work)

@@ -1,0 +1,53 @@
+"""A closed loop: so many callers, each of which calls again as soon as it has its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+#: Makes one call and waits for its answer.
+CallOnce = Callable[[], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What one loop measured. Times in seconds."""
+
+    calls: int
+    seconds: float
+    p50: float
+    p95: float
+    p99: float
+    client_cpu: float
+
+
+async def drive(call: CallOnce, callers: int, seconds: float, most_calls: int) -> Load:
+    """Call for so long, or so many times if that is less. A call that fails ends the measurement with its error."""
+    times: list[float] = []
+    clock = time.perf_counter
+    started, cpu = clock(), time.process_time()
+    end = started + seconds
+    left = most_calls
+
+    async def caller() -> None:
+        nonlocal left
+        before = clock()
+        while before < end and left > 0:
+            left -= 1
+            await call()
+            after = clock()
+            times.append(after - before)
+            before = after
+
+    await asyncio.gather(*(caller() for _ in range(callers)))
+    took, used = clock() - started, time.process_time() - cpu
+    times.sort()
+    return Load(len(times), took, *(percentile(times, part) for part in (50, 95, 99)), client_cpu=used)
+
+
+def percentile(ordered: list[float], part: float) -> float:
+    """The value that ``part`` percent of an ordered list do not exceed."""
+    return ordered[max(0, math.ceil(len(ordered) * part / 100) - 1)]

@@ -1,0 +1,244 @@
+"""Who is measured, side by side in one run. Every peer is something that answers the operations; :data:`PEERS` makes them by name."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import grpc
+import psutil
+import psycopg
+from agentstorage import Connection
+from agentstorage.v1 import store_pb2_grpc, threads_pb2_grpc
+
+from benchmarks import echo
+from benchmarks.load import CallOnce
+from benchmarks.operations import Operation, Rows
+
+_OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.enable_http_proxy", 0)]
+# One read and one write say what the client's layer costs; it is the same for every method.
+_THROUGH_CLIENT = ("GetThread", "PutItem")
+_SERVES_ON = re.compile(r" serves on (\S+:\d+) ")
+
+
+class Peer(Protocol):
+    """Something that answers the operations."""
+
+    name: str
+
+    async def open(self) -> None:
+        """Start it and connect to it."""
+        ...
+
+    async def close(self) -> None:
+        """Stop it."""
+        ...
+
+    async def prepare(self, rows: Rows) -> None:
+        """Insert the rows that the operations need."""
+        ...
+
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+        """What makes one call of an operation; None when the peer does not measure it."""
+        ...
+
+    def server_cpu(self) -> float:
+        """The seconds of CPU, user and system, that its server has used."""
+        ...
+
+    def resident_bytes(self) -> int:
+        """The memory of its server."""
+        ...
+
+    async def database_connections(self) -> int:
+        """The connections to Postgres that its server holds."""
+        ...
+
+
+class ServerProcess:
+    """A server in a process of its own, which says in its first line where it listens. What it logs goes to a file."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "STORAGE_"))
+        }
+        self._log = tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=inherited | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+        )
+        output = self._process.stdout
+        found = _SERVES_ON.search(output.readline() if output else "")
+        if found is None:
+            self._process.kill()
+            self._log.seek(0)
+            raise RuntimeError(f"{arguments} did not start: {self._log.read()[-2000:]}")
+        self.target = found[1]
+        self._watched = psutil.Process(self._process.pid)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        self.signal(signal.SIGTERM)
+        self._process.wait(timeout=40)
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._log.close()
+
+    def cpu(self) -> float:
+        """The seconds of CPU that it has used."""
+        times = self._watched.cpu_times()
+        return float(times.user + times.system)
+
+    def resident_bytes(self) -> int:
+        """The memory that it holds."""
+        return int(self._watched.memory_info().rss)
+
+
+class _OverGrpc:
+    """What the peers with a gRPC server share: a process, one channel, and calls of bytes."""
+
+    def __init__(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
+        self.name = name
+        self.arguments = arguments
+        self._environment = environment
+
+    async def open(self) -> None:
+        self.server = await asyncio.to_thread(ServerProcess, self.arguments, self._environment)
+        self.channel = grpc.aio.insecure_channel(self.server.target, options=_OPTIONS)
+        await self.channel.channel_ready()
+
+    async def close(self) -> None:
+        await self.channel.close()
+        await asyncio.to_thread(self.server.stop)
+
+    async def send(self, path: str, data: bytes) -> bytes:
+        answer: bytes = await self.channel.unary_unary(path)(data)
+        return answer
+
+    def server_cpu(self) -> float:
+        return self.server.cpu()
+
+    def resident_bytes(self) -> int:
+        return self.server.resident_bytes()
+
+    async def database_connections(self) -> int:
+        return 0
+
+
+class Service(_OverGrpc):
+    """The service on one backend; ``database_url`` is empty for memory."""
+
+    def __init__(self, backend: str, database_url: str = "", environment: dict[str, str] | None = None) -> None:
+        given = {"STORAGE_DRAIN_SECONDS": "0", **(environment or {})}
+        if database_url:
+            given["DATABASE_URL"] = database_url
+        super().__init__(backend, ["-m", "storage_service", "serve", "--port", "0"], given)
+        self._database_url = database_url
+
+    async def prepare(self, rows: Rows) -> None:
+        await rows.insert(self.send)
+
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+        requests = operation.requests(rows)
+        call = self.channel.unary_unary(f"/agentstorage.v1.{operation.path}")
+        return lambda: call(next(requests).SerializeToString())
+
+    async def answer_bytes(self, operation: Operation, rows: Rows) -> int:
+        """The size of an answer."""
+        once = await self.caller(operation, rows)
+        assert once is not None
+        answer = await once()
+        assert isinstance(answer, bytes)
+        return len(answer)
+
+    async def database_connections(self) -> int:
+        if not self._database_url:
+            return 0
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storage-service'"
+        async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
+            row = await (await connection.execute(statement)).fetchone()
+        return int(row[0]) if row else 0
+
+
+class Echo(_OverGrpc):
+    """The bare server, asked with requests of the operation's size and answering with its answers' size."""
+
+    def __init__(self, sizes: Callable[[Operation, Rows], Awaitable[int]]) -> None:
+        super().__init__("echo", ["-m", "benchmarks.echo"], {})
+        self._sizes = sizes
+
+    async def prepare(self, rows: Rows) -> None:
+        """Needs no rows."""
+
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+        size = await self._sizes(operation, rows)
+        requests = operation.requests(rows)
+        call = self.channel.unary_unary(echo.PATH)
+        return lambda: call(echo.request_of(size, next(requests).SerializeToString()))
+
+
+class ThroughClient:
+    """A running service again, called through the generated stubs of ``agentstorage``: messages in and out, deadlines, retries."""
+
+    def __init__(self, service: Service) -> None:
+        self.name = f"{service.name}, client stubs"
+        self._service = service
+        self.server_cpu = service.server_cpu
+        self.resident_bytes = service.resident_bytes
+        self.database_connections = service.database_connections
+
+    async def open(self) -> None:
+        self._connection = Connection(self._service.server.target)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def prepare(self, rows: Rows) -> None:
+        """The service has its rows already."""
+
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+        if operation.name not in _THROUGH_CLIENT:
+            return None
+        stub_class: Any = (
+            threads_pb2_grpc.ThreadServiceStub
+            if operation.path.startswith("ThreadService/")
+            else store_pb2_grpc.StoreServiceStub
+        )
+        method = getattr(self._connection.stub(stub_class), operation.name)
+        requests = operation.requests(rows)
+        return lambda: method(next(requests))
+
+
+def make_peers(names: list[str], database_url: str, environment: dict[str, str]) -> list[Peer]:
+    """The peers of these names, in the order in which they take turns. The echo learns its sizes from the first service."""
+    services = [
+        Service(name, database_url if name == "postgres" else "", environment)
+        for name in ("memory", "postgres")
+        if name in names
+    ]
+    assert services, "at least one backend"
+    made: list[Peer] = [Echo(services[0].answer_bytes)] if "echo" in names else []
+    for service in services:
+        made.append(service)
+        if "client" in names:
+            made.append(ThroughClient(service))
+    return made
+
+
+#: What ``--peers`` takes.
+PEERS = ("echo", "memory", "postgres", "client")

@@ -1,0 +1,148 @@
+"""Where the server's time goes: the service under load with a profiler inside.
+
+``python -m benchmarks --profile GetThread --peers postgres``. The sampler looks 1,000 times for each second of CPU at what the event loop's
+thread does, which costs little and so changes little; ``--counting`` uses cProfile, which counts calls but makes small functions look
+dear. Started as a module of its own this is the server: ``python -m benchmarks.profile sampling FILE serve --port 0``.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import cProfile
+import io
+import pstats
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from types import FrameType
+
+from benchmarks import postgres
+from benchmarks.load import drive
+from benchmarks.operations import OPERATIONS, Rows
+from benchmarks.peers import Service
+from benchmarks.run import Plan
+from storage_service.cli import main as service
+
+_INTERVAL = 0.001
+_SHOWN = 45
+
+
+async def show(operation: str, plan: Plan, *, counting: bool) -> None:
+    """Load one operation and print the functions that took the server's time, on each backend that the plan names."""
+    for backend in ("memory", "postgres"):
+        if backend in plan.peers:
+            with tempfile.TemporaryDirectory(prefix="benchmark") as directory:
+                async with postgres.running(Path(directory), backend == "postgres") as database:
+                    await _show(operation, plan, counting, backend, database.url, Path(directory) / "profile")
+
+
+async def _show(operation: str, plan: Plan, counting: bool, backend: str, url: str, file: Path) -> None:
+    peer = Service(backend, url, {"STORAGE_LOG_LEVEL": plan.log_level})
+    peer.arguments = [
+        "-m",
+        "benchmarks.profile",
+        "counting" if counting else "sampling",
+        str(file),
+        *peer.arguments[2:],
+    ]
+    rows = Rows.of_size(plan.payloads[0])
+    callers = plan.callers[0] if len(plan.callers) == 1 else 16
+    await peer.open()
+    try:
+        await peer.prepare(rows)
+        call = await peer.caller(OPERATIONS[operation], rows)
+        # Tells the server to begin: what came before was the rows.
+        peer.server.signal(signal.SIGUSR1)
+        cpu = peer.server_cpu()
+        load = await drive(call, callers, max(plan.seconds, 5), sys.maxsize)
+        cpu = peer.server_cpu() - cpu
+    finally:
+        await peer.close()
+    print(
+        f"\n{operation} on {backend}, {plan.payloads[0]} bytes, {callers} callers, under the profiler: "
+        f"{load.calls / load.seconds:.0f} calls/s, {cpu / load.calls * 1e6:.0f} us of server CPU per call\n"
+    )
+    print(file.read_text(), end="")
+
+
+# What runs inside the server.
+
+
+class _Sampler:
+    """Looks at the stack of the main thread for each millisecond of CPU that the process uses."""
+
+    def __init__(self) -> None:
+        self._own: collections.Counter[str] = collections.Counter()
+        self._all: collections.Counter[str] = collections.Counter()
+        self._samples = 0
+
+    def begin(self) -> None:
+        self._started = time.process_time(), time.thread_time()
+        signal.signal(signal.SIGPROF, self._look)
+        signal.setitimer(signal.ITIMER_PROF, _INTERVAL, _INTERVAL)
+
+    def _look(self, _: int, frame: FrameType | None) -> None:
+        self._samples += 1
+        seen = set()
+        first = True
+        while frame is not None:
+            name = _name_of(frame)
+            if first:
+                self._own[name] += 1
+                first = False
+            if name not in seen:
+                seen.add(name)
+                self._all[name] += 1
+            frame = frame.f_back
+
+    def end(self) -> str:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        process, thread = (
+            now - then for now, then in zip((time.process_time(), time.thread_time()), self._started, strict=True)
+        )
+        lines = [
+            f"{self._samples} samples; {thread / process:.0%} of the CPU was the event loop's thread, the rest grpc's.",
+            "Time inside of a function written in C counts as its caller's own.",
+        ]
+        for title, counts in (("own", self._own), ("with what it calls", self._all)):
+            lines += ["", f"{title}:"]
+            lines += [f"{count / self._samples:7.1%}  {name}" for name, count in counts.most_common(_SHOWN)]
+        return "\n".join(lines) + "\n"
+
+
+class _Counter:
+    """cProfile."""
+
+    def __init__(self) -> None:
+        self._profiler = cProfile.Profile()
+
+    def begin(self) -> None:
+        self._profiler.enable()
+
+    def end(self) -> str:
+        self._profiler.disable()
+        text = io.StringIO()
+        for order in ("tottime", "cumtime"):
+            pstats.Stats(self._profiler, stream=text).strip_dirs().sort_stats(order).print_stats(_SHOWN)
+        return text.getvalue()
+
+
+def _name_of(frame: FrameType) -> str:
+    code = frame.f_code
+    return f"{code.co_qualname}  {'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_firstlineno}"
+
+
+def _serve(way: str, file: Path, arguments: list[str]) -> None:
+    """Run the service's command with a profiler that begins at SIGUSR1, and leave the report in a file."""
+    profiler = _Counter() if way == "counting" else _Sampler()
+    signal.signal(signal.SIGUSR1, lambda *_: profiler.begin())
+    with contextlib.suppress(SystemExit):
+        service(arguments)
+    file.write_text(profiler.end())
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

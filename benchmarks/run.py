@@ -1,0 +1,162 @@
+"""One run: every operation, payload and number of callers, all peers in turn, several times over."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gc
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, postgres
+from benchmarks.load import Load, drive
+from benchmarks.operations import OPERATIONS, Operation, Rows
+from benchmarks.peers import Peer, make_peers
+from benchmarks.postgres import Database
+
+# What the calls that add rows may add in one repeat, in bytes of documents: the memory backend keeps them all.
+_GROWTH_BYTES = 64 * 2**20
+_WARM_UP_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to measure. ``seconds`` is the length of one repeat, ``memory_calls`` how many calls the memory is measured over."""
+
+    operations: tuple[str, ...] = tuple(OPERATIONS)
+    payloads: tuple[int, ...] = (1024, 32768)
+    callers: tuple[int, ...] = (1, 8, 16, 64)
+    peers: tuple[str, ...] = ("echo", "memory", "postgres", "client")
+    seconds: float = 1.5
+    repeats: int = 3
+    memory_calls: int = 100_000
+    log_level: str = "INFO"
+
+
+@dataclass(slots=True)
+class _Measured:
+    loads: list[Load] = field(default_factory=list)
+    server_us: list[float] = field(default_factory=list)
+    database_us: list[float] = field(default_factory=list)
+
+
+async def measure(plan: Plan) -> dict[str, Any]:
+    """Do what the plan says and give all of its results, ready for JSON."""
+    load_before = machine.busy_elsewhere()
+    with tempfile.TemporaryDirectory(prefix="benchmark") as directory:
+        async with postgres.running(Path(directory), "postgres" in plan.peers) as database:
+            environment = {"STORAGE_LOG_LEVEL": plan.log_level}
+            peers = make_peers(list(plan.peers), database.url, environment)
+            described = machine.describe(Path(directory))
+            async with _opened(peers):
+                figures = await _measure_operations(plan, peers, database)
+                memory = await _measure_memory(plan, peers)
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "plan": asdict(plan),
+        "machine": described,
+        "versions": machine.versions(database.version),
+        "load_average": {"before": round(load_before, 2), "after": round(machine.busy_elsewhere(), 2)},
+        "figures": figures,
+        "memory": memory,
+    }
+
+
+async def _measure_operations(plan: Plan, peers: list[Peer], database: Database) -> list[dict[str, Any]]:
+    figures = []
+    for payload in plan.payloads:
+        rows = Rows.of_size(payload)
+        for peer in peers:
+            _say(f"{payload} bytes: rows of {peer.name}")
+            await peer.prepare(rows)
+        for name in plan.operations:
+            for callers in plan.callers:
+                figures += await _measure_point(plan, peers, database, OPERATIONS[name], rows, payload, callers)
+    return figures
+
+
+async def _measure_point(
+    plan: Plan, peers: list[Peer], database: Database, operation: Operation, rows: Rows, payload: int, callers: int
+) -> list[dict[str, Any]]:
+    """One operation, payload and number of callers: the peers take turns, so that a slow minute strikes all of them."""
+    measured: dict[str, _Measured] = {}
+    most = _GROWTH_BYTES // payload if operation.grows else sys.maxsize
+    for repeat in range(plan.repeats):
+        for peer in peers:
+            call = await peer.caller(operation, rows)
+            if call is None:
+                continue
+            gc.collect()
+            if not repeat:
+                await drive(call, callers, _WARM_UP_SECONDS, most)
+            server, database_before = peer.server_cpu(), database.cpu()
+            load = await drive(call, callers, plan.seconds, most)
+            into = measured.setdefault(peer.name, _Measured())
+            into.loads.append(load)
+            into.server_us.append((peer.server_cpu() - server) / load.calls * 1e6)
+            into.database_us.append((database.cpu() - database_before) / load.calls * 1e6)
+    figures = []
+    for peer in peers:
+        if peer.name in measured:
+            point = {"operation": operation.name, "kind": operation.kind, "payload": payload, "callers": callers}
+            connections = await peer.database_connections()
+            figures.append(point | {"peer": peer.name} | _medians(measured[peer.name]) | {"connections": connections})
+            _say("  ".join(f"{value}" for value in figures[-1].values()))
+    return figures
+
+
+def _medians(measured: _Measured) -> dict[str, Any]:
+    loads = measured.loads
+
+    def milliseconds(name: str) -> float:
+        return round(statistics.median(getattr(load, name) for load in loads) * 1000, 3)
+
+    rates = [load.calls / load.seconds for load in loads]
+    return {
+        "calls_per_second": round(statistics.median(rates)),
+        "slowest_repeat": round(min(rates)),
+        "fastest_repeat": round(max(rates)),
+        "p50_ms": milliseconds("p50"),
+        "p95_ms": milliseconds("p95"),
+        "p99_ms": milliseconds("p99"),
+        "server_cpu_us": round(statistics.median(measured.server_us)),
+        "client_cpu_us": round(statistics.median(load.client_cpu / load.calls * 1e6 for load in loads)),
+        "database_cpu_us": round(statistics.median(measured.database_us)),
+    }
+
+
+async def _measure_memory(plan: Plan, peers: list[Peer]) -> list[dict[str, Any]]:
+    """The memory of a service on Postgres as calls go by: reads and writes of rows that are there, in tenths."""
+    found: list[dict[str, Any]] = []
+    for peer in peers:
+        if peer.name != "postgres" or not plan.memory_calls:
+            continue
+        rows = Rows.of_size(min(plan.payloads))
+        calls = [await peer.caller(OPERATIONS[name], rows) for name in ("GetThread", "PutItem")]
+        done = 0
+        found.append({"calls": done, "resident_mib": round(peer.resident_bytes() / 2**20, 1)})
+        for _ in range(10):
+            for call in calls:
+                assert call is not None
+                done += (await drive(call, 16, 600, plan.memory_calls // 20)).calls
+            found.append({"calls": done, "resident_mib": round(peer.resident_bytes() / 2**20, 1)})
+        _say(f"resident memory: {found}")
+    return found
+
+
+@contextlib.asynccontextmanager
+async def _opened(peers: list[Peer]) -> AsyncIterator[None]:
+    async with contextlib.AsyncExitStack() as stack:
+        for peer in peers:
+            await peer.open()
+            stack.push_async_callback(peer.close)
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
