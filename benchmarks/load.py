@@ -45,7 +45,8 @@ async def drive(call: CallOnce, callers: int, seconds: float, most_calls: int) -
     await asyncio.gather(*(caller() for _ in range(callers)))
     took, used = clock() - started, time.process_time() - cpu
     times.sort()
-    return Load(len(times), took, *(percentile(times, part) for part in (50, 95, 99)), client_cpu=used)
+    p50, p95, p99 = (percentile(times, part) for part in (50, 95, 99))
+    return Load(len(times), took, p50, p95, p99, used)
 
 
 def percentile(ordered: list[float], part: float) -> float:

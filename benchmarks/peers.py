@@ -15,9 +15,9 @@ from typing import Any, Protocol
 import grpc
 import psutil
 import psycopg
+
 from agentstorage import Connection
 from agentstorage.v1 import store_pb2_grpc, threads_pb2_grpc
-
 from benchmarks import echo
 from benchmarks.load import CallOnce
 from benchmarks.operations import Operation, Rows
@@ -69,7 +69,7 @@ class ServerProcess:
         inherited = {
             name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "STORAGE_"))
         }
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by stop
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             env=inherited | environment,
@@ -109,7 +109,7 @@ class ServerProcess:
         return int(self._watched.memory_info().rss)
 
 
-class _OverGrpc:
+class _OverGrpc(Peer):
     """What the peers with a gRPC server share: a process, one channel, and calls of bytes."""
 
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str]) -> None:
@@ -119,7 +119,8 @@ class _OverGrpc:
 
     async def open(self) -> None:
         self.server = await asyncio.to_thread(ServerProcess, self.arguments, self._environment)
-        self.channel = grpc.aio.insecure_channel(self.server.target, options=_OPTIONS)
+        # Its stubs want arguments that grpc has defaults for.
+        self.channel: Any = grpc.aio.insecure_channel(self.server.target, options=_OPTIONS)
         await self.channel.channel_ready()
 
     async def close(self) -> None:
@@ -192,7 +193,7 @@ class Echo(_OverGrpc):
         return lambda: call(echo.request_of(size, next(requests).SerializeToString()))
 
 
-class ThroughClient:
+class ThroughClient(Peer):
     """A running service again, called through the generated stubs of ``agentstorage``: messages in and out, deadlines, retries."""
 
     def __init__(self, service: Service) -> None:

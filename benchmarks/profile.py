@@ -7,6 +7,7 @@ dear. Started as a module of its own this is the server: ``python -m benchmarks.
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import contextlib
 import cProfile
@@ -54,6 +55,7 @@ async def _show(operation: str, plan: Plan, counting: bool, backend: str, url: s
     try:
         await peer.prepare(rows)
         call = await peer.caller(OPERATIONS[operation], rows)
+        assert call is not None
         # Tells the server to begin: what came before was the rows.
         peer.server.signal(signal.SIGUSR1)
         cpu = peer.server_cpu()
@@ -65,7 +67,7 @@ async def _show(operation: str, plan: Plan, counting: bool, backend: str, url: s
         f"\n{operation} on {backend}, {plan.payloads[0]} bytes, {callers} callers, under the profiler: "
         f"{load.calls / load.seconds:.0f} calls/s, {cpu / load.calls * 1e6:.0f} us of server CPU per call\n"
     )
-    print(file.read_text(), end="")
+    print(await asyncio.to_thread(file.read_text), end="")
 
 
 # What runs inside the server.

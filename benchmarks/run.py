@@ -8,7 +8,7 @@ import gc
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,17 +113,17 @@ async def _measure_point(
 def _medians(measured: _Measured) -> dict[str, Any]:
     loads = measured.loads
 
-    def milliseconds(name: str) -> float:
-        return round(statistics.median(getattr(load, name) for load in loads) * 1000, 3)
+    def milliseconds(times: Iterable[float]) -> float:
+        return round(statistics.median(times) * 1000, 3)
 
     rates = [load.calls / load.seconds for load in loads]
     return {
         "calls_per_second": round(statistics.median(rates)),
         "slowest_repeat": round(min(rates)),
         "fastest_repeat": round(max(rates)),
-        "p50_ms": milliseconds("p50"),
-        "p95_ms": milliseconds("p95"),
-        "p99_ms": milliseconds("p99"),
+        "p50_ms": milliseconds(load.p50 for load in loads),
+        "p95_ms": milliseconds(load.p95 for load in loads),
+        "p99_ms": milliseconds(load.p99 for load in loads),
         "server_cpu_us": round(statistics.median(measured.server_us)),
         "client_cpu_us": round(statistics.median(load.client_cpu / load.calls * 1e6 for load in loads)),
         "database_cpu_us": round(statistics.median(measured.database_us)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 import sys
@@ -98,6 +99,9 @@ async def _serve(settings: Settings, embedded: str | None) -> int:
         store = await stack.enter_async_context(open_store(settings))
         server = Server(settings, store)
         await server.start()
+        # What is loaded now stays: the collector need not walk it again and again.
+        gc.collect()
+        gc.freeze()
         _say_where(settings, server.port, store.name)
         await stop.wait()
         click.echo("stopping", err=True)
@@ -187,7 +191,12 @@ def doctor() -> None:
 
 @main.command("assign-owner")
 @click.option("--owner", required=True, help="The owner that the rows get.")
-@click.option("--resource", "resources", multiple=True, help="Only this resource: assistants, threads, runs or crons.")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    help="Only this resource: assistants, threads, runs, crons or checkpoints.",
+)
 @click.option("--id", "ids", multiple=True, help="Only the row with this id; may be given again.")
 @click.option("--all-ownerless", is_flag=True, help="Every row that has no owner.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
@@ -202,9 +211,12 @@ def assign_owner(
     conninfo = _database_url(_settings())
 
     async def work() -> int:
-        counts = await assignment.assign_owner(
-            conninfo, owner, resources=resources, ids=ids, all_ownerless=all_ownerless, dry_run=dry_run
-        )
+        try:
+            counts = await assignment.assign_owner(
+                conninfo, owner, resources=resources, ids=ids, all_ownerless=all_ownerless, dry_run=dry_run
+            )
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
         for resource, count in counts.items():
             click.echo(f"{resource}: {count}{' would be' if dry_run else ''} assigned")
         return 0

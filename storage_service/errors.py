@@ -102,7 +102,8 @@ class NotFound(Failure):
     default_message = "not found"
 
     def __init__(self, resource: str, id: str) -> None:
-        super().__init__(f"{resource} not found", resource=resource, id=id)
+        # Details stay under 1 KB, and the key of an item may have that much.
+        super().__init__(f"{resource} not found", resource=resource, id=id.encode()[:255].decode(errors="ignore"))
 
 
 class AlreadyExists(Failure):

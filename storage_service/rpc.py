@@ -99,6 +99,7 @@ class Pipeline:
         self._callers = callers
         self._limits = limits
         self._methods: dict[str, Method] = {}
+        self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
         self._in_flight = 0
         self._bytes_in_flight = 0
         self._draining = False
@@ -110,6 +111,7 @@ class Pipeline:
         for descriptor in service.methods:
             method = self._method(descriptor, implementation)
             self._methods[method.path] = method
+            self._handlers[method.path] = self._handler(method)
 
     def _method(self, descriptor: MethodDescriptor, implementation: object) -> Method:
         name = "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in descriptor.name).lstrip("_")
@@ -136,10 +138,11 @@ class Pipeline:
     # The ways in.
 
     def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:
-        """The handler of a path, as grpc asks for it; None for what is not registered."""
-        method = self.method(call_details.method)
-        if method is None:
-            return None
+        """The handler of a path, as grpc asks for it with each call; None for what is not registered."""
+        return self._handlers.get(call_details.method)
+
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler[bytes, bytes]:
+        """What grpc.aio calls for a method: this pipeline between it and the context."""
         if method.streams:
 
             async def stream(request: bytes, context: Any) -> AsyncIterator[bytes]:

@@ -63,7 +63,7 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.max_connection_age_grace_ms", 30_000),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.max_allowed_incoming_connections", 1_000),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+        ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.keepalive_time_ms", 30_000),
         # What C-core really goes by; keepalive_timeout_ms has no effect.

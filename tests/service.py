@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import grpc
-from agentstorage.v1 import assistants_pb2, crons_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
+from agentstorage.v1 import assistants_pb2, crons_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
 from storage_service.errors import Failure
 from storage_service.rpc import Pipeline, status_of
 
@@ -128,7 +128,10 @@ class GrpcApi(_Calls):
         answer = GetMessageClass(METHODS[method].output_type)
         request = request_of(method, fields).SerializeToString()
         try:
-            return [answer.FromString(data) async for data in self._channel.unary_stream(path)(request, timeout=self.timeout)]
+            return [
+                answer.FromString(data)
+                async for data in self._channel.unary_stream(path)(request, timeout=self.timeout)
+            ]
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
 

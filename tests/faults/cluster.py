@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
@@ -14,6 +17,14 @@ from tests.postgres_server import PostgresServer, start
 # What the session's Postgres does without. A crash of the processes, unlike one of the machine, loses nothing without fsync.
 _DURABLE = "synchronous_commit = on\n"
 _SECONDS = 20.0
+_AS_USER = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgroups([])
+os.setgid(user.pw_gid)
+os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class Cluster:
@@ -23,7 +34,27 @@ class Cluster:
         self.server: PostgresServer = start()
         with (self.server.directory / "postgresql.conf").open("a") as file:
             file.write(_DURABLE)
-        self.server.control("reload")
+        self.control("reload")
+
+    def control(self, *arguments: str) -> None:
+        """Run pg_ctl on it.
+
+        Changing the user is left to a process between: a fork of a process in which gRPC has threads, which changing it here would
+        need, crashes now and then.
+        """
+        command = [str(self.server.embedded.bin_path / "pg_ctl"), "-w", "-D", str(self.server.directory), *arguments]
+        user = self.server.embedded.system_user
+        if user is not None:
+            command = [sys.executable, "-c", _AS_USER, user, *command]
+        subprocess.run(
+            command,
+            check=True,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+        )
 
     @property
     def port(self) -> int:
@@ -50,7 +81,8 @@ class Cluster:
         deadline = time.monotonic() + _SECONDS
         while True:
             try:
-                self.server.start()
+                options = f"-h 127.0.0.1 -p {self.port} -k {self.server.directory}"
+                self.control("-l", str(self.server.directory / "log"), "-o", options, "start")
             except subprocess.CalledProcessError:
                 if time.monotonic() > deadline:
                     raise
@@ -64,27 +96,32 @@ class Cluster:
 
     def stop(self, mode: str = "fast") -> None:
         """Stop it as an operator does."""
-        self.server.stop(mode)
+        self.control("-m", mode, "stop")
+
+    def restart(self) -> None:
+        """Stop it and start it at once."""
+        self.control("-m", "fast", "restart")
 
     def freeze(self) -> None:
         """Stop every process where it is: connections stay open and nothing answers."""
-        postmaster = self.postmaster()
-        postmaster.suspend()
-        for child in postmaster.children(recursive=True):
-            child.suspend()
+        self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let every process go on."""
-        postmaster = self.postmaster()
-        for child in postmaster.children(recursive=True):
-            child.resume()
-        postmaster.resume()
+        self._signal(signal.SIGCONT)
 
     def end(self) -> None:
         """End it for good."""
-        for process in (*self.postmaster().children(recursive=True), self.postmaster()):
-            process.resume()
-        self.server.stop("immediate")
+        self.thaw()
+        self.stop("immediate")
+        shutil.rmtree(self.server.directory.parent)
+
+    def _signal(self, number: signal.Signals) -> None:
+        postmaster = self.postmaster()
+        postmaster.send_signal(number)
+        for child in postmaster.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.send_signal(number)
 
 
 def freeze(pid: int) -> None:

@@ -31,9 +31,9 @@ _POOL_OF = {
     "new_thread_id": "thread_id",
     "before": "checkpoint_id",
 }
-NAMESPACES = (("a",), ("a", "b"), ("a", "bc"), ("A",), ("a%",), ("a", "b", "é"), ("a/",), ("a-",))
+NAMESPACES = (("a", "b"), ("a", "b"), ("a", "b"), ("a",), ("a", "bc"), ("A",), ("a%",), ("a", "b", "é"), ("a/",), ("a-",))
 LABELS = ("a", "b", "A", "a%", "é", "*", "a_", "bc")
-KEYS = ("k", "K", "k%", "k_", "k\\", "é", "e\u0301", " ", "k.1", "\U0001f600", "\uffff", "'; DROP TABLE x --", "\u202ek")
+KEYS = (*("k",) * 8, "K", "a", "k%", "k_", "k\\", "é", "e\u0301", " ", "k.1", "\U0001f600", "\uffff", "'; DROP TABLE x --", "\u202ek")
 NAMES = ("", "Ärger", "ärger", "STRASSE", "straße", "a%b", "a_b", "a\\b", "İstanbul", "ΣΑΣ", "σας", "x" * 300, "\u200b")
 OBJECTS = (
     "{}",

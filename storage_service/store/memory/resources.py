@@ -147,6 +147,8 @@ class Threads(Assistants):
             return None
         new = copy(source.row)
         new.thread_id, new.status, new.visibility, new.error = new_id, THREAD_STATUS_IDLE, THREAD_VISIBILITY_PRIVATE, ""
+        if new.HasField("state_updated_at"):
+            new.state_updated_at.CopyFrom(self.tables.now())
         inserted = self.insert_now(THREADS, new, request_id)
         if inserted.created:
             for state in reversed(self.states(thread_id)):

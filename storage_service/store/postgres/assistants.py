@@ -92,6 +92,8 @@ class Assistants(Rows):
         own = "owner_id IS NOT DISTINCT FROM assistant.owner_id"
         threads = (
             f" gone AS (DELETE FROM {THREADS.name} AS t USING assistant WHERE t.{own}"
+            # The first characters find the thread by its index, which holds no more of a text that anybody can make long.
+            ' AND "left"(t.metadata ->> \'assistant_id\', 255) = "left"(assistant.id, 255)'
             " AND t.metadata ->> 'assistant_id' = assistant.id RETURNING t.id, t.owner_id),"
             f" {DELETE_THREAD_ROWS},"
         )

@@ -56,7 +56,8 @@ class Threads(Rows):
         statement = (
             f"WITH source AS (SELECT * FROM {THREADS.name} WHERE {conditions}),"
             f" copy AS (INSERT INTO {THREADS.name} (id, metadata, config, values, interrupts, state_updated_at, request_id)"
-            f" SELECT {new}, {self.stamp('metadata', values)}, config, values, interrupts, state_updated_at, {values(request_id or None)}"
+            f" SELECT {new}, {self.stamp('metadata', values)}, config, values, interrupts,"
+            f" CASE WHEN state_updated_at IS NOT NULL THEN now() END, {values(request_id or None)}"
             " FROM source ON CONFLICT (id) DO NOTHING RETURNING *),"
             f" states AS (INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, {states}, parent_checkpoint, by_service)"
             f" SELECT {new}, checkpoint_id, {states}, {parent}, false FROM {THREAD_STATES.name}"

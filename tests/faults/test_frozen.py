@@ -1,0 +1,142 @@
+"""Postgres keeps its connections open and answers nothing: all of it, or one of its processes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import grpc
+import psycopg
+import pytest
+
+from tests.faults.cluster import Cluster, freeze, thaw
+from tests.faults.load import Load
+from tests.faults.servers import health, troubles, until_healthy, until_ok
+from tests.service import CallFailed, GrpcApi, ServerProcess
+
+DEADLINE, UNAVAILABLE = "DEADLINE_EXCEEDED", "UNAVAILABLE"
+# What the server of these tests gives a call without a deadline, and the longest deadline that it grants.
+CAP = 2.0
+CALLS = (
+    ("GetThread", {"thread_id": "t"}),
+    ("CreateThread", {"thread_id": "frozen"}),
+    ("SearchThreads", {}),
+    ("SearchItems", {}),
+    ("PutItem", {"namespace": ["a"], "key": "k", "value": "1"}),
+    ("Batch", {"operations": [{"put": {"namespace": ["a"], "key": "k", "value": "1"}}]}),
+    ("CreateRun", {"thread_id": "t", "assistant_id": "a", "run_id": "r"}),
+    ("GetOwnerUsage", {}),
+)
+
+
+@pytest.fixture
+def frozen(cluster: Cluster, channel: grpc.aio.Channel) -> Iterator[Cluster]:
+    """The cluster, to be frozen by the test; it goes on afterwards."""
+    yield cluster
+    cluster.thaw()
+
+
+async def ends(channel: grpc.aio.Channel, method: str, fields: dict[str, object], timeout: float | None) -> tuple[str, float]:
+    """With which status a call ends, and after how many seconds; AssertionError when it hangs."""
+    started = time.monotonic()
+    async with asyncio.timeout(CAP + 4):
+        try:
+            await GrpcApi(channel, "postgres", timeout=timeout).call(method, owner_id="o", **fields)
+        except CallFailed as failure:
+            return failure.code.name, time.monotonic() - started
+    return "OK", time.monotonic() - started
+
+
+async def test_all_of_it(
+    frozen: Cluster, server: ServerProcess, channel: grpc.aio.Channel, api: GrpcApi, record_property: pytest.RecordProperty
+) -> None:
+    await until_ok(api, 5)
+    frozen.freeze()
+    started = time.monotonic()
+    watched = asyncio.create_task(until_healthy(channel, 5.5, "NOT_SERVING"))
+    short = await asyncio.gather(*(ends(channel, method, fields, 0.5) for method, fields in CALLS))
+    assert {code for code, _ in short} == {DEADLINE}
+    assert max(seconds for _, seconds in short) < 1
+    # Without a deadline of the client's, and with one above the server's.
+    for timeout in (None, 60.0):
+        long = await asyncio.gather(*(ends(channel, method, fields, timeout) for method, fields in CALLS))
+        assert {code for code, _ in long} <= {DEADLINE, UNAVAILABLE}
+        assert max(seconds for _, seconds in long) < CAP + 1
+    not_serving = await watched
+    record_property("not_serving_seconds", round(not_serving, 2))
+    assert not_serving < 5
+    # From here on nobody waits.
+    code, seconds = await ends(channel, "GetThread", {"thread_id": "t"}, None)
+    assert (code, seconds < 0.5) == (UNAVAILABLE, True)
+    assert time.monotonic() - started < 15
+    frozen.thaw()
+    back = await until_ok(api, 3)
+    record_property("first_ok_seconds", round(back, 2))
+    await until_healthy(channel, 2)
+    # Nothing of what was left behind is in the way: connections are free again.
+    async with asyncio.timeout(20):
+        while (info := await api.call("GetServerInfo")).pool.waiting or not info.pool.size:
+            await asyncio.sleep(0.05)
+    assert troubles(server.log) == []
+
+
+async def test_under_load(
+    frozen: Cluster, database: str, server: ServerProcess, api: GrpcApi, owner: str, record_property: pytest.RecordProperty
+) -> None:
+    load = Load(api, owner)
+    load.start()
+    await load.until_more(100)
+    frozen.freeze()
+    await asyncio.sleep(1.5)  # shorter than what the watch takes for an absence: the calls in flight wait and go on
+    frozen.thaw()
+    thawed = time.monotonic()
+    await load.until_more(200)
+    record_property("first_ok_seconds", round(load.first_success_after(thawed), 2))
+    assert load.first_success_after(thawed) < 2
+    frozen.freeze()
+    await asyncio.sleep(5)  # longer than that
+    frozen.thaw()
+    thawed = time.monotonic()
+    await load.until_more(200)
+    await load.stop()
+    record_property("first_ok_seconds_2", round(load.first_success_after(thawed), 2))
+    assert load.first_success_after(thawed) < 3
+    assert load.codes().keys() <= {DEADLINE, UNAVAILABLE}
+    assert max(seconds for seconds, _, _ in load.failures) < CAP + 1
+    assert load.lost(database) == set()
+    assert troubles(server.log) == []
+
+
+async def backends(database: str) -> list[int]:
+    """The processes behind the server's connections."""
+    async with await psycopg.AsyncConnection.connect(database) as conn:
+        cursor = await conn.execute(
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend' ORDER BY backend_start"
+        )
+        return [int(pid) for (pid,) in await cursor.fetchall()]
+
+
+async def test_one_of_its_processes(
+    database: str, server: ServerProcess, channel: grpc.aio.Channel, api: GrpcApi, owner: str
+) -> None:
+    # Whichever it is, at most the calls that it held fail, and health does not waver.
+    async with Load(api, owner) as load:
+        await load.until_more(300)
+        for pid in await backends(database):
+            failed, succeeded = len(load.failures), len(load.successes)
+            freeze(pid)
+            try:
+                started = time.monotonic()
+                while time.monotonic() - started < CAP + 0.5:
+                    assert await health(channel) == "SERVING", f"one frozen process of {pid}"
+                    await asyncio.sleep(0.1)
+            finally:
+                thaw(pid)
+            assert len(load.successes) - succeeded > 50
+            assert len(load.failures) - failed <= 9
+            await load.until_more(50)
+    assert load.codes().keys() <= {DEADLINE, UNAVAILABLE}
+    assert load.lost(database) == set()
+    assert troubles(server.log) == []

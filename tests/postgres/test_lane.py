@@ -1,0 +1,124 @@
+"""A lane: many statements on one connection, each alone in its success and its failure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+
+import psycopg
+import pytest
+
+from storage_service.store.postgres import adapt
+from storage_service.store.postgres.lane import Lane
+from tests.postgres_server import MakeDatabase
+
+
+@pytest.fixture
+async def lane(make_database: MakeDatabase) -> AsyncIterator[Lane]:
+    connection = await psycopg.AsyncConnection.connect(make_database(), autocommit=True)
+    adapt.register(connection)
+    lane = Lane(connection)
+    yield lane
+    lane.abandon()
+
+
+async def test_many_statements_in_flight_get_their_own_rows(lane: Lane) -> None:
+    futures = [lane.send("SELECT $1::int, $2::text", [number, f"row {number}"]) for number in range(500)]
+    assert lane.in_flight == 500
+    rows = await asyncio.gather(*futures)
+    assert rows == [[(number, f"row {number}")] for number in range(500)]
+    assert lane.in_flight == 0
+    assert lane.waited == 0
+
+
+async def test_a_failing_statement_fails_alone(lane: Lane) -> None:
+    before = lane.send("SELECT 1", [])
+    broken = lane.send("SELECT 1 / $1::int", [0])
+    unknown = lane.send("SELECT nothing FROM nowhere", [])
+    after = lane.send("SELECT 2", [])
+    assert await before == [(1,)]
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        await broken
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await unknown
+    assert await after == [(2,)]
+
+
+async def test_a_statement_that_failed_can_be_sent_again(lane: Lane) -> None:
+    for _ in range(3):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await lane.send("SELECT 1 / $1::int", [0])
+    assert await lane.send("SELECT 1 / $1::int", [1]) == [(1,)]
+    with pytest.raises(psycopg.errors.UndefinedTable):
+        await lane.send("SELECT * FROM later", [])
+    await lane.send("CREATE TABLE later (id int)", [])
+    assert await lane.send("SELECT * FROM later", []) == []
+
+
+async def test_each_statement_is_a_transaction_of_its_own(lane: Lane) -> None:
+    await lane.send("CREATE TABLE one (id int PRIMARY KEY)", [])
+    good = lane.send("INSERT INTO one VALUES ($1)", [1])
+    bad = lane.send("INSERT INTO one VALUES ($1)", [1])
+    other = lane.send("INSERT INTO one VALUES ($1)", [2])
+    await good
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        await bad
+    await other
+    assert await lane.send("SELECT id FROM one ORDER BY id", []) == [(1,), (2,)]
+
+
+async def test_a_caller_that_leaves_disturbs_nobody(lane: Lane) -> None:
+    futures = [lane.send("SELECT $1::int", [number]) for number in range(10)]
+    for future in futures[::2]:
+        future.cancel()
+    assert [await future for future in futures[1::2]] == [[(number,)] for number in range(1, 10, 2)]
+
+
+async def test_large_values_go_and_come(lane: Lane) -> None:
+    texts = [letter * 3_000_000 for letter in "abc"]
+    rows = await asyncio.gather(*(lane.send("SELECT $1::text", [text]) for text in texts))
+    assert rows == [[(text,)] for text in texts]
+
+
+async def test_a_value_that_cannot_be_sent_is_refused_before_it_is(lane: Lane) -> None:
+    with pytest.raises(psycopg.DataError):
+        lane.send("SELECT $1::text", ["a\x00b"])
+    assert lane.in_flight == 0
+    assert await lane.send("SELECT $1::text", ["ab"]) == [("ab",)]
+
+
+async def test_json_stays_text_and_odd_times_are_absent(lane: Lane) -> None:
+    [(text, time, infinite, far)] = await lane.send(
+        "SELECT '{\"a\": 9007199254740993}'::jsonb, '2026-01-02T03:04:05.678901Z'::timestamptz,"
+        " 'infinity'::timestamptz, '20000-01-01'::timestamptz",
+        [],
+    )
+    assert text == '{"a": 9007199254740993}'
+    assert time.ToJsonString() == "2026-01-02T03:04:05.678901Z"
+    assert infinite is None
+    assert far is None
+
+
+async def test_a_lost_connection_fails_all_in_flight(lane: Lane, make_database: MakeDatabase) -> None:
+    [(pid,)] = await lane.send("SELECT pg_backend_pid()", [])
+    waiting = [lane.send("SELECT pg_sleep($1::float8)", [10]), lane.send("SELECT 1", [])]
+    async with await psycopg.AsyncConnection.connect(make_database(), autocommit=True) as other:
+        await other.execute("SELECT pg_terminate_backend(%s)", [pid])
+    for result in await asyncio.gather(*waiting, return_exceptions=True):
+        assert isinstance(result, psycopg.OperationalError)
+    assert not lane.usable
+    with pytest.raises(psycopg.OperationalError):
+        lane.send("SELECT 1", [])
+
+
+async def test_an_abandoned_lane_leaves_no_socket(make_database: MakeDatabase) -> None:
+    connection = await psycopg.AsyncConnection.connect(make_database(), autocommit=True)
+    descriptor = connection.fileno()
+    lane = Lane(connection)
+    waiting = lane.send("SELECT pg_sleep(10)", [])
+    lane.abandon()
+    with pytest.raises(psycopg.OperationalError):
+        await waiting
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
