@@ -35,9 +35,15 @@ def versions(postgres: str) -> dict[str, str]:
     return found
 
 
-def busy_elsewhere() -> float:
-    """The load average of the last minute: above 0.3 before a run, something else was using the machine."""
-    return os.getloadavg()[0]
+def busy_seconds() -> float:
+    """The seconds of CPU that everything on this machine has used."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def load_average() -> float:
+    """How many programs wanted to run in the last minute, on average."""
+    return round(os.getloadavg()[0], 2)
 
 
 def _processor() -> str:

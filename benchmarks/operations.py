@@ -48,10 +48,10 @@ class Rows:
         states = [self._state(thread) for thread in self.threads[:THREADS_WITH_STATES] for _ in range(STATES_OF_EACH)]
         await _send_all(send, "ThreadService/AddThreadState", states)
 
-    def _thread(self, thread: str) -> Message:
+    def _thread(self, thread: str, owner: str = "") -> Message:
         metadata = json.dumps({"graph_id": "agent", "user": thread[:8]})
         return threads_pb2.CreateThreadRequest(
-            owner_id=self.owner, thread_id=thread, metadata=metadata, values=self.document
+            owner_id=owner or self.owner, thread_id=thread, metadata=metadata, values=self.document
         )
 
     def _item(self, key: str) -> Message:
@@ -74,9 +74,10 @@ class Rows:
         return self._each([request(owner_id=self.owner, namespace=NAMESPACE, key=key) for key in self.keys])
 
     def create_thread(self) -> Iterator[Message]:
-        """Create a new thread each time."""
+        """Create a new thread each time, of another owner, so that searches find the same rows whatever ran before."""
+        owner = f"{self.owner}-new"
         while True:
-            yield self._thread(str(uuid.uuid4()))
+            yield self._thread(str(uuid.uuid4()), owner)
 
     def update_thread(self) -> Iterator[Message]:
         """Replace the values of the threads in turn."""

@@ -1,5 +1,7 @@
 """Who is measured, side by side in one run. Every peer is something that answers the operations; :data:`PEERS` makes them by name."""
 
+# ruff: noqa: D102 - the contract is told once, on Peer
+
 from __future__ import annotations
 
 import asyncio
@@ -25,6 +27,8 @@ from benchmarks.operations import Operation, Rows
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.enable_http_proxy", 0)]
 # One read and one write say what the client's layer costs; it is the same for every method.
 _THROUGH_CLIENT = ("GetThread", "PutItem")
+# Every call has a deadline, as those of the clients do. In seconds.
+_TIMEOUT = 10.0
 _SERVES_ON = re.compile(r" serves on (\S+:\d+) ")
 
 
@@ -157,7 +161,7 @@ class Service(_OverGrpc):
     async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
         requests = operation.requests(rows)
         call = self.channel.unary_unary(f"/agentstorage.v1.{operation.path}")
-        return lambda: call(next(requests).SerializeToString())
+        return lambda: call(next(requests).SerializeToString(), timeout=_TIMEOUT)
 
     async def answer_bytes(self, operation: Operation, rows: Rows) -> int:
         """The size of an answer."""
@@ -190,7 +194,7 @@ class Echo(_OverGrpc):
         size = await self._sizes(operation, rows)
         requests = operation.requests(rows)
         call = self.channel.unary_unary(echo.PATH)
-        return lambda: call(echo.request_of(size, next(requests).SerializeToString()))
+        return lambda: call(echo.request_of(size, next(requests).SerializeToString()), timeout=_TIMEOUT)
 
 
 class ThroughClient(Peer):
@@ -199,9 +203,6 @@ class ThroughClient(Peer):
     def __init__(self, service: Service) -> None:
         self.name = f"{service.name}, client stubs"
         self._service = service
-        self.server_cpu = service.server_cpu
-        self.resident_bytes = service.resident_bytes
-        self.database_connections = service.database_connections
 
     async def open(self) -> None:
         self._connection = Connection(self._service.server.target)
@@ -223,6 +224,15 @@ class ThroughClient(Peer):
         method = getattr(self._connection.stub(stub_class), operation.name)
         requests = operation.requests(rows)
         return lambda: method(next(requests))
+
+    def server_cpu(self) -> float:
+        return self._service.server_cpu()
+
+    def resident_bytes(self) -> int:
+        return self._service.resident_bytes()
+
+    async def database_connections(self) -> int:
+        return await self._service.database_connections()
 
 
 def make_peers(names: list[str], database_url: str, environment: dict[str, str]) -> list[Peer]:

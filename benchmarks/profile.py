@@ -1,8 +1,8 @@
 """Where the server's time goes: the service under load with a profiler inside.
 
-``python -m benchmarks --profile GetThread --peers postgres``. The sampler looks 1,000 times for each second of CPU at what the event loop's
-thread does, which costs little and so changes little; ``--counting`` uses cProfile, which counts calls but makes small functions look
-dear. Started as a module of its own this is the server: ``python -m benchmarks.profile sampling FILE serve --port 0``.
+``python -m benchmarks --profile GetThread --peers postgres``. The sampler looks at what the event loop's thread does with every tick of
+the CPU's clock (some 250 in a second), which costs little and so changes little; ``--counting`` uses cProfile, which counts calls but
+makes small functions look dear. As a module this is the server: ``python -m benchmarks.profile sampling FILE serve --port 0``.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ async def _show(operation: str, plan: Plan, counting: bool, backend: str, url: s
 
 
 class _Sampler:
-    """Looks at the stack of the main thread for each millisecond of CPU that the process uses."""
+    """Looks at the stack of the main thread with each tick of CPU that the process uses."""
 
     def __init__(self) -> None:
         self._own: collections.Counter[str] = collections.Counter()
@@ -109,7 +109,12 @@ class _Sampler:
             f"{self._samples} samples; {thread / process:.0%} of the CPU was the event loop's thread, the rest grpc's.",
             "Time inside of a function written in C counts as its caller's own.",
         ]
-        for title, counts in (("own", self._own), ("with what it calls", self._all)):
+        modules: collections.Counter[str] = collections.Counter()
+        for name, count in self._own.items():
+            modules[name.split()[-1].partition(":")[0]] += count
+        # What is in every sample is the way to the loop.
+        called = collections.Counter({name: count for name, count in self._all.items() if count < self._samples})
+        for title, counts in (("own, by file", modules), ("own", self._own), ("with what it calls", called)):
             lines += ["", f"{title}:"]
             lines += [f"{count / self._samples:7.1%}  {name}" for name, count in counts.most_common(_SHOWN)]
         return "\n".join(lines) + "\n"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 #: The least ratio of calls per second to the echo's, at so many callers and with the smallest payload.
 TARGETS = {"read": 0.6, "write": 0.45}
 TARGET_CALLERS = 16
+#: The most CPU of the server for a call beyond the echo's, in microseconds.
+TARGET_CPU_US = {"read": 150, "write": 200}
 #: The most memory of an idle server after the calls of the memory measurement, in MiB.
 TARGET_MIB = 120
 
@@ -26,17 +30,26 @@ _COLUMNS = (
     ("client_cpu_us", "client us"),
     ("database_cpu_us", "postgres us"),
     ("connections", "conns"),
+    ("others_cores", "others"),
 )
 
 
-def with_ratios(figures: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The figures, each with its calls per second divided by the echo's of the same point."""
-    echo = {_point(figure): figure["calls_per_second"] for figure in figures if figure["peer"] == "echo"}
-    return [
-        figure
-        | {"ratio": round(figure["calls_per_second"] / echo[_point(figure)], 2) if _point(figure) in echo else ""}
-        for figure in figures
-    ]
+def compared(figures: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures, each with what it has to do with the echo of the same point: its ratio, and the server's CPU beyond the echo's."""
+    echoes = {_point(figure): figure for figure in figures if figure["peer"] == "echo"}
+    found = []
+    for figure in figures:
+        echo = echoes.get(_point(figure))
+        against = (
+            {"ratio": "", "beyond_us": ""}
+            if echo is None
+            else {
+                "ratio": f"{figure['calls_per_second'] / echo['calls_per_second']:.2f}",
+                "beyond_us": figure["server_cpu_us"] - echo["server_cpu_us"],
+            }
+        )
+        found.append(figure | against)
+    return found
 
 
 def _point(figure: dict[str, Any]) -> tuple[Any, ...]:
@@ -45,7 +58,7 @@ def _point(figure: dict[str, Any]) -> tuple[Any, ...]:
 
 def as_text(results: dict[str, Any]) -> str:
     """Everything of a run, as Markdown."""
-    plan, load = results["plan"], results["load_average"]
+    plan = results["plan"]
     machine = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in results["machine"].items())
     lines = [
         f"# {results['date']}",
@@ -53,16 +66,11 @@ def as_text(results: dict[str, Any]) -> str:
         f"Machine: {machine}.",
         "Versions: " + ", ".join(f"{name} {version}" for name, version in results["versions"].items()) + ".",
         f"Medians of {plan['repeats']} repeats of {plan['seconds']:g} s, the peers in turn; log level {plan['log_level']}.",
-        f"Load average before {load['before']}, after {load['after']}."
-        + (
-            " **Other programs used the machine: take the ratios, and those with care.**"
-            if load["before"] > 0.3
-            else ""
-        ),
+        *_disturbance(results),
         "",
         *_summary(results),
         "",
-        *_table([name for _, name in _COLUMNS], [_cells(figure) for figure in with_ratios(results["figures"])]),
+        *_table([name for _, name in _COLUMNS], [_cells(figure) for figure in compared(results["figures"])]),
     ]
     return "\n".join(lines) + "\n"
 
@@ -71,33 +79,43 @@ def _cells(figure: dict[str, Any]) -> list[str]:
     return [str(figure[key]) for key, _ in _COLUMNS]
 
 
+def _disturbance(results: dict[str, Any]) -> list[str]:
+    """What other programs did meanwhile, in cores: a tenth of one is the machine's own house-keeping."""
+    load = results["load_average"]
+    others = statistics.mean(figure["others_cores"] for figure in results["figures"]) if results["figures"] else 0.0
+    lines = [f"Other programs used {others:.2f} cores. Load average before {load['before']}, after {load['after']}."]
+    if others > 0.15:
+        lines.append("**The machine was not quiet: take the ratios, not the figures, and those with care.**")
+    return lines
+
+
 def _summary(results: dict[str, Any]) -> list[str]:
     rows = []
-    for figure in with_ratios(results["figures"]):
-        target = TARGETS.get(figure["kind"])
-        judged = (
-            figure["peer"] == "postgres" and figure["callers"] == TARGET_CALLERS and target and figure["ratio"] != ""
+    for figure in compared(results["figures"]):
+        kind, ratio = figure["kind"], figure["ratio"]
+        if figure["peer"] != "postgres" or figure["callers"] != TARGET_CALLERS or kind not in TARGETS or not ratio:
+            continue
+        what = f"{figure['operation']}, {figure['payload']} bytes, {TARGET_CALLERS} callers"
+        rows.append(
+            [f"{what}: of the echo's calls/s", ratio, f">= {TARGETS[kind]}", _verdict(float(ratio) >= TARGETS[kind])]
         )
-        if judged:
-            verdict = "reached" if figure["ratio"] >= target else "missed"
-            what = f"{figure['operation']}, {figure['payload']} bytes, {TARGET_CALLERS} callers, of the echo's calls/s"
-            rows.append([what, f"{figure['ratio']:.2f}", f">= {target}", verdict])
+        beyond, most = figure["beyond_us"], TARGET_CPU_US[kind]
+        rows.append([f"{what}: server us beyond the echo's", str(beyond), f"< {most}", _verdict(beyond < most)])
     if results["memory"]:
         last = results["memory"][-1]
-        what = f"resident memory in MiB after {last['calls']} calls"
-        rows.append(
-            [
-                what,
-                str(last["resident_mib"]),
-                f"< {TARGET_MIB}",
-                "reached" if last["resident_mib"] < TARGET_MIB else "missed",
-            ]
-        )
+        what = f"resident memory in MiB after {last['calls']} calls more"
+        rows.append([what, str(last["resident_mib"]), f"< {TARGET_MIB}", _verdict(last["resident_mib"] < TARGET_MIB)])
     if not rows:
         return []
     memory = ", ".join(f"{point['calls']}: {point['resident_mib']}" for point in results["memory"])
-    table = _table(["what, on Postgres", "measured", "to reach", ""], rows)
-    return table + (["", f"Resident memory in MiB by calls made: {memory}."] if memory else [])
+    table = _table(["on Postgres", "measured", "to reach", ""], rows)
+    return table + (
+        ["", f"Resident memory in MiB after the calls of the table and so many more: {memory}."] if memory else []
+    )
+
+
+def _verdict(reached: bool) -> str:
+    return "reached" if reached else "missed"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
@@ -119,26 +137,43 @@ def plot(results: dict[str, Any], path: Path) -> bool:
     pyplot: Any = importlib.import_module("matplotlib.pyplot")
     plan, figures = results["plan"], results["figures"]
     panels = [(name, payload) for name in plan["operations"] for payload in plan["payloads"]]
-    columns = 2 * len(plan["payloads"]) if len(plan["operations"]) > 1 else len(plan["payloads"])
+    columns = min(len(panels), 4)
     height = -(-len(panels) // columns)
-    drawing, axes = pyplot.subplots(
-        height, columns, figsize=(4 * columns, 3 * height), squeeze=False, layout="constrained"
-    )
+    size = (4 * columns, 3 * height)
+    drawing, axes = pyplot.subplots(height, columns, figsize=size, squeeze=False, layout="constrained")
     for place in axes.flat[len(panels) :]:
         place.remove()
+    bars: dict[str, Any] = {}
     for (name, payload), place in zip(panels, axes.flat, strict=False):
         here = [figure for figure in figures if (figure["operation"], figure["payload"]) == (name, payload)]
-        for peer in dict.fromkeys(figure["peer"] for figure in here):
-            points = [figure for figure in here if figure["peer"] == peer]
-            place.plot(
-                [str(p["callers"]) for p in points], [p["calls_per_second"] for p in points], marker="o", label=peer
-            )
+        bars |= _draw(place, here, {figure["peer"]: None for figure in figures})
         place.set_title(f"{name}, {payload // 1024} KiB", fontsize=10)
-        place.set_ylim(bottom=0)
-        place.grid(alpha=0.3)
-    axes[0][0].legend(fontsize=8)
+    drawing.legend(list(bars.values()), list(bars), loc="outside upper center", ncols=len(bars), fontsize=8)
     drawing.supxlabel("callers")
     drawing.supylabel("calls per second")
     drawing.savefig(path, dpi=100)
     pyplot.close(drawing)
     return True
+
+
+def _draw(place: Any, figures: list[dict[str, Any]], peers: Iterable[str]) -> dict[str, Any]:
+    """Draw a panel: for each number of callers a bar of each peer, with a line from its slowest repeat to its fastest."""
+    names = list(peers)
+    callers = list(dict.fromkeys(figure["callers"] for figure in figures))
+    width = 0.8 / len(names)
+    bars = {}
+    for number, name in enumerate(names):
+        points = [figure for figure in figures if figure["peer"] == name]
+        if not points:
+            continue
+        rates = [point["calls_per_second"] for point in points]
+        spread = [
+            [rate - point["slowest_repeat"] for rate, point in zip(rates, points, strict=True)],
+            [point["fastest_repeat"] - rate for rate, point in zip(rates, points, strict=True)],
+        ]
+        at = [callers.index(point["callers"]) + (number - (len(names) - 1) / 2) * width for point in points]
+        bars[name] = place.bar(at, rates, width, yerr=spread, color=f"C{number}", error_kw={"lw": 0.8})
+    place.set_xticks(range(len(callers)), [str(number) for number in callers])
+    place.grid(alpha=0.3, axis="y")
+    place.set_axisbelow(True)
+    return bars

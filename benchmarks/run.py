@@ -43,11 +43,12 @@ class _Measured:
     loads: list[Load] = field(default_factory=list)
     server_us: list[float] = field(default_factory=list)
     database_us: list[float] = field(default_factory=list)
+    others: list[float] = field(default_factory=list)
 
 
 async def measure(plan: Plan) -> dict[str, Any]:
     """Do what the plan says and give all of its results, ready for JSON."""
-    load_before = machine.busy_elsewhere()
+    load_before = machine.load_average()
     with tempfile.TemporaryDirectory(prefix="benchmark") as directory:
         async with postgres.running(Path(directory), "postgres" in plan.peers) as database:
             environment = {"STORAGE_LOG_LEVEL": plan.log_level}
@@ -61,7 +62,7 @@ async def measure(plan: Plan) -> dict[str, Any]:
         "plan": asdict(plan),
         "machine": described,
         "versions": machine.versions(database.version),
-        "load_average": {"before": round(load_before, 2), "after": round(machine.busy_elsewhere(), 2)},
+        "load_average": {"before": load_before, "after": machine.load_average()},
         "figures": figures,
         "memory": memory,
     }
@@ -94,12 +95,14 @@ async def _measure_point(
             gc.collect()
             if not repeat:
                 await drive(call, callers, _WARM_UP_SECONDS, most)
-            server, database_before = peer.server_cpu(), database.cpu()
+            busy, server, kept = machine.busy_seconds(), peer.server_cpu(), database.cpu()
             load = await drive(call, callers, plan.seconds, most)
             into = measured.setdefault(peer.name, _Measured())
             into.loads.append(load)
-            into.server_us.append((peer.server_cpu() - server) / load.calls * 1e6)
-            into.database_us.append((database.cpu() - database_before) / load.calls * 1e6)
+            busy, server, kept = machine.busy_seconds() - busy, peer.server_cpu() - server, database.cpu() - kept
+            into.server_us.append(server / load.calls * 1e6)
+            into.database_us.append(kept / load.calls * 1e6)
+            into.others.append(max(0.0, busy - server - kept - load.client_cpu) / load.seconds)
     figures = []
     for peer in peers:
         if peer.name in measured:
@@ -127,6 +130,7 @@ def _medians(measured: _Measured) -> dict[str, Any]:
         "server_cpu_us": round(statistics.median(measured.server_us)),
         "client_cpu_us": round(statistics.median(load.client_cpu / load.calls * 1e6 for load in loads)),
         "database_cpu_us": round(statistics.median(measured.database_us)),
+        "others_cores": round(statistics.median(measured.others), 2),
     }
 
 

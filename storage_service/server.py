@@ -24,7 +24,7 @@ from agentstorage.v1 import (
     threads_pb2,
 )
 from storage_service import __version__
-from storage_service.caller import Callers
+from storage_service.caller import Callers, TokenFileError
 from storage_service.rpc import Pipeline
 from storage_service.services.assistants import AssistantService
 from storage_service.services.crons import CronService
@@ -74,10 +74,13 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
 
 
 def callers_of(settings: Settings) -> Callers:
-    """Who may call: the bearers of the token file, or everybody."""
-    if settings.token_file:
+    """Who may call: the bearers of the token file, or everybody. Raises SettingsError for a file that can't be used."""
+    if not settings.token_file:
+        return Callers.open_to_all(settings.rights)
+    try:
         return Callers.from_file(Path(settings.token_file))
-    return Callers.open_to_all(settings.rights)
+    except TokenFileError as error:
+        raise SettingsError(str(error)) from error
 
 
 def database_settings(settings: Settings) -> DatabaseSettings:
@@ -179,6 +182,7 @@ class Server:
         except RuntimeError as error:
             raise PortTaken(
                 f"can't listen on {address}: another process does, or the address is not of this machine"
+                + (", or the TLS certificate and key can't be used" if self._settings.tls_cert_file else "")
             ) from error
         await self._server.start()
         self._following = asyncio.create_task(self._follow(), name="health")

@@ -116,7 +116,7 @@ class GrpcApi(_Calls):
     async def send(self, method: str, data: bytes, metadata: Mapping[str, str] = {}) -> bytes:
         path = f"/{METHODS[method].containing_service.full_name}/{method}"
         try:
-            answer: bytes = await self._channel.unary_unary(path)(
+            answer: bytes = await self._channel.unary_unary(path, None, None)(
                 data, timeout=self.timeout, metadata=grpc.aio.Metadata(*metadata.items())
             )
         except grpc.aio.AioRpcError as error:
@@ -130,15 +130,15 @@ class GrpcApi(_Calls):
         try:
             return [
                 answer.FromString(data)
-                async for data in self._channel.unary_stream(path)(request, timeout=self.timeout)
+                async for data in self._channel.unary_stream(path, None, None)(request, timeout=self.timeout)
             ]
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
 
 
 def _failed(error: grpc.aio.AioRpcError) -> CallFailed:
-    trailers = dict(error.trailing_metadata() or ())
-    details = trailers.get("grpc-status-details-bin", b"")
+    trailers: Any = error.trailing_metadata() or ()
+    details = next((value for key, value in trailers if key == "grpc-status-details-bin"), b"")
     return CallFailed(error.code(), details if isinstance(details, bytes) else b"", error.details() or "")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.conformance.expect import exists, invalid, not_found
-from tests.conformance.rows import KINDS, THREADS, Kind, every_kind, metadata_of
+from tests.conformance.rows import Kind, every_kind, metadata_of
 from tests.service import Api
 
 
@@ -119,8 +119,7 @@ async def test_ids_are_compared_byte_for_byte(api: Api, kind: Kind, owner: str) 
 
 @every_kind
 async def test_limits_of_an_id(api: Api, kind: Kind, owner: str) -> None:
-    longest = (owner + "é" * 128)[: 255 - (255 - len(owner)) // 2]
-    longest += "x" * (255 - len(longest.encode()))
+    longest = owner + "é" * 100 + "x" * (55 - len(owner))
     assert len(longest.encode()) == 255
     assert kind.id_of(await kind.create(api, owner, longest)) == longest
     for bad in (longest + "x", "é" * 128, "a\n", "a\x7f", "\x1b", "a\u0085"):
@@ -152,11 +151,3 @@ async def test_delete(api: Api, kind: Kind, owner: str) -> None:
     assert await kind.search(api, owner) == [second]
     # The id is free again.
     assert kind.id_of(await kind.create(api, owner, first)) == first
-
-
-@pytest.mark.parametrize("verb", ["Create", "Get", "Update", "Delete", "Search", "Count"])
-async def test_every_kind_has_the_verb(api: Api, verb: str, owner: str) -> None:
-    assert THREADS in KINDS
-    for kind in KINDS:
-        with invalid("owner_id"):
-            await kind.call(api, verb, "", **{**(kind.required if verb == "Create" else {})})

@@ -82,13 +82,13 @@ def _tour() -> list[tuple[str, str]]:
 
 def _as_buf(arguments: list[str]) -> list[str]:
     """The same call with ``buf curl``, for machines without Go. It has no describe: the list of methods stands in."""
-    base = [str(BUF), "curl", "--http2-prior-knowledge"]
+    base = [str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge"]
     address = next(argument for argument in arguments if re.fullmatch(r"127\.0\.0\.1:\d+", argument))
     rest = arguments[arguments.index(address) + 1 :]
     if rest[0] in ("list", "describe"):
         return [*base, "--list-methods", f"http://{address}"]
     data = arguments[arguments.index("-d") + 1]
-    return [*base, "--protocol", "grpc", "--data", data, f"http://{address}/{rest[0]}"]
+    return [*base, "--data", data, f"http://{address}/{rest[0]}"]
 
 
 def test_the_tour_works(server: ServerProcess) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import psycopg
 
@@ -78,7 +79,7 @@ class Load:
         while not self._stopped:
             await self._try("read", "SearchItems", namespace_prefix=["load"], limit=5)
 
-    async def _try(self, what: str, method: str, **fields: object) -> bool:
+    async def _try(self, what: str, method: str, **fields: Any) -> bool:
         started = time.monotonic()
         try:
             await self.api.call(method, owner_id=self.owner, **fields)

@@ -68,9 +68,10 @@ class Proxy:
         if self._server is not None:
             self._server.close()
         self.reset()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     # Modes.
 
@@ -105,15 +106,12 @@ class Proxy:
 
     # Passing.
 
-    async def _accept(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accept(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        # A coroutine here would be a task of asyncio's own, which reports its cancellation as an error.
+        task = asyncio.create_task(self._join(near_reader, near))
         self._tasks.add(task)
-        try:
-            await self._join(near_reader, near)
-        finally:
-            self._tasks.discard(task)
-            near.transport.abort()
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: near.transport.abort())
 
     async def _join(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         await self._passing.wait()
@@ -136,7 +134,9 @@ class Proxy:
             self._links.discard(link)
             link.reset()
 
-    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link, replies: bool) -> None:
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: _Link, *, replies: bool
+    ) -> None:
         passed = 0
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):

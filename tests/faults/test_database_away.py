@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.cluster import Cluster
 from tests.faults.load import Load
-from tests.faults.servers import Serve, health, troubles, until_healthy, until_ok
+from tests.faults.servers import Record, Serve, health, troubles, until_healthy, until_ok
 from tests.service import CallFailed, GrpcApi, ServerProcess
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -31,7 +31,7 @@ async def fails_at_once(api: GrpcApi) -> None:
         assert time.monotonic() - started < 0.5
 
 
-async def test_away_at_the_start(cluster: Cluster, serve: Serve, record_property: pytest.RecordProperty) -> None:
+async def test_away_at_the_start(cluster: Cluster, serve: Serve, record_property: Record) -> None:
     url = cluster.create_database()
     cluster.stop()
     try:
@@ -56,7 +56,7 @@ async def test_away_at_the_start(cluster: Cluster, serve: Serve, record_property
             await until_healthy(channel, 1, "SERVING")
             assert (await api.call("GetServerInfo")).schema_revision > 0
         log = server.log.read_text()
-        assert "serving without the database" in log
+        assert "calls get UNAVAILABLE until" in log
         assert "postgresql://" not in log
         assert troubles(server.log) == []
     finally:
@@ -72,7 +72,7 @@ async def test_restart_under_load(
     api: GrpcApi,
     owner: str,
     way: str,
-    record_property: pytest.RecordProperty,
+    record_property: Record,
 ) -> None:
     async with Load(api, owner) as load:
         await load.until_more(200)
@@ -98,7 +98,7 @@ async def test_restart_under_load(
 
 
 async def test_a_restart_too_quick_to_notice(
-    cluster: Cluster, database: str, server: ServerProcess, api: GrpcApi, owner: str, record_property: pytest.RecordProperty
+    cluster: Cluster, database: str, server: ServerProcess, api: GrpcApi, owner: str, record_property: Record
 ) -> None:
     async with Load(api, owner) as load:
         await load.until_more(100)

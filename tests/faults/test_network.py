@@ -6,17 +6,18 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import psycopg
 import pytest
+
 from agentstorage import Connection
 from agentstorage.v1 import runs_pb2, runs_pb2_grpc, store_pb2, store_pb2_grpc, threads_pb2, threads_pb2_grpc
-
 from tests.faults.cluster import Cluster
 from tests.faults.load import Load
 from tests.faults.proxy import Proxy
-from tests.faults.servers import Serve, troubles, until_healthy, until_ok
+from tests.faults.servers import Record, Serve, troubles, until_healthy, until_ok
 from tests.service import CallFailed, GrpcApi, ServerProcess
 
 CAP = 2.0
@@ -43,7 +44,7 @@ def count(database: str, query: str, *values: object) -> int:
     return int(row[0])
 
 
-WRITES = (
+WRITES: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("CreateThread", {"thread_id": "cut-1"}, "SELECT count(*) FROM langgraph_server.threads WHERE id = 'cut-1'"),
     (
         "PutItem",
@@ -71,7 +72,14 @@ WRITES = (
 @pytest.mark.parametrize("marker", ["cut-1", "COMMIT"])
 @pytest.mark.parametrize(("method", "fields", "query"), WRITES, ids=[method for method, _, _ in WRITES])
 async def test_lost_replies(
-    database: str, to_postgres: Proxy, api: GrpcApi, owner: str, marker: str, method: str, fields: dict[str, object], query: str
+    database: str,
+    to_postgres: Proxy,
+    api: GrpcApi,
+    owner: str,
+    marker: str,
+    method: str,
+    fields: dict[str, Any],
+    query: str,
 ) -> None:
     # Postgres has done the statement, or the whole transaction, and nobody hears of it: sending it again finds or makes one row.
     await api.call("CreateThread", owner_id=owner, thread_id="t")
@@ -91,9 +99,7 @@ async def test_lost_replies(
     assert count(database, query) == 1
 
 
-async def test_lost_replies_of_the_server(
-    serve: Serve, database: str, owner: str
-) -> None:
+async def test_lost_replies_of_the_server(serve: Serve, database: str, owner: str) -> None:
     # The client sends again by itself, and has one row.
     server = await serve(database)
     async with Proxy(server.port) as proxy, Connection(f"127.0.0.1:{proxy.port}", owner_id=owner) as connection:
@@ -103,9 +109,7 @@ async def test_lost_replies_of_the_server(
         proxy.cut_reply_to(b"twice-thread")
         await threads.CreateThread(threads_pb2.CreateThreadRequest(owner_id=owner, thread_id="twice-thread"))
         proxy.cut_reply_to(b"twice-item")
-        await items.PutItem(
-            store_pb2.PutItemRequest(owner_id=owner, namespace=["a"], key="twice-item", value="1")
-        )
+        await items.PutItem(store_pb2.PutItemRequest(owner_id=owner, namespace=["a"], key="twice-item", value="1"))
         proxy.cut_reply_to(b"twice-run")
         await runs.CreateRun(
             runs_pb2.CreateRunRequest(
@@ -126,7 +130,7 @@ async def test_black_hole(
     channel: grpc.aio.Channel,
     api: GrpcApi,
     owner: str,
-    record_property: pytest.RecordProperty,
+    record_property: Record,
 ) -> None:
     load = Load(api, owner)
     load.start()
@@ -166,7 +170,7 @@ async def test_resets(database: str, server: ServerProcess, to_postgres: Proxy, 
 
 
 async def test_refused_and_back(
-    server: ServerProcess, to_postgres: Proxy, channel: grpc.aio.Channel, api: GrpcApi, record_property: pytest.RecordProperty
+    server: ServerProcess, to_postgres: Proxy, channel: grpc.aio.Channel, api: GrpcApi, record_property: Record
 ) -> None:
     to_postgres.refuse()
     await until_healthy(channel, 5, "NOT_SERVING")
@@ -180,10 +184,7 @@ async def test_a_slow_way(to_postgres: Proxy, api: GrpcApi, owner: str) -> None:
     to_postgres.delay = 0.1
     started = time.monotonic()
     await asyncio.gather(
-        *(
-            api.call("PutItem", owner_id=owner, namespace=["slow"], key=str(number), value="1")
-            for number in range(100)
-        )
+        *(api.call("PutItem", owner_id=owner, namespace=["slow"], key=str(number), value="1") for number in range(100))
     )
     assert time.monotonic() - started < CAP
     found = await api.call("SearchItems", owner_id=owner, limit=1000)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from agentstorage.v1 import store_pb2 as pb
 from storage_service.errors import VersionMismatch
@@ -19,6 +20,7 @@ Statement = tuple[str, Values]
 _ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
 _KEY = '"namespace" = {} AND "key" = {} AND "owner_id" = {}'
 _ENDS = "now() + make_interval(secs => {} * 60)"
+_TURNS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,12 @@ class Items(Rows):
             rows = await self.database.run(statement, values, again=plans[0].again, slow=plans[0].slow)
             return [plans[0].read([rows])]
 
+        # Batches that write the same items in other orders would wait for each other until Postgres finds it out, a second later.
+        locks = self._locks(operations)
+
         async def work(transaction: Transaction) -> list[pb.OperationResult]:
-            left = iter(await transaction.run_all([statement for plan in plans for statement in plan.statements]))
+            sent = [*locks, *(statement for plan in plans for statement in plan.statements)]
+            left = iter((await transaction.run_all(sent))[len(locks) :])
             results = []
             for index, plan in enumerate(plans):
                 try:
@@ -55,6 +61,21 @@ class Items(Rows):
             return results
 
         return await self.database.atomic(work)
+
+    def _locks(self, operations: Sequence[pb.Operation]) -> list[Statement]:
+        """The statement that takes the turns of the items that a batch writes, in one order for all batches; none for a single item."""
+        items = set()
+        for operation in operations:
+            kind = operation.WhichOneof("operation")
+            if kind in ("put", "delete") or (kind == "get" and operation.get.refresh_ttl):
+                body = getattr(operation, kind)
+                items.add(crc32("\0".join((*body.namespace, body.key)).encode()))
+        if len(items) < 2:
+            return []
+        # Few turns for many items, since each takes room in the table of locks that all of Postgres shares.
+        turns = sorted({item % _TURNS for item in items})
+        owner = crc32((self.owner_id or "").encode()) - 2**31
+        return [("SELECT pg_advisory_xact_lock($1::int, turn) FROM unnest($2::int[]) AS turn", Values((owner, turns)))]
 
     def _plan(self, operation: pb.Operation) -> _Plan:
         match operation.WhichOneof("operation"):

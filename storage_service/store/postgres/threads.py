@@ -10,6 +10,7 @@ from agentstorage.v1.threads_pb2 import Thread, ThreadState
 from storage_service.errors import Conflict
 from storage_service.store import Access, Inserted, Page
 from storage_service.store.change import Change
+from storage_service.store.postgres.database import Row, Transaction
 from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.tables import CRONS, RUNS, THREAD_STATES, THREADS
 from storage_service.store.where import Equals, OneOf, Where
@@ -125,24 +126,43 @@ class Threads(Rows):
         bound['"parent_checkpoint"'] = (
             f"nullif(coalesce({values(state.parent_checkpoint or None)}::jsonb, ({newest})), 'null'::jsonb)"
         )
+        # A statement that waited for another one's state has not seen it, and would take an older one for the newest. The thread's row
+        # has moved then, and the statement finds nothing: once more, behind a lock of its own. (As text, for a TID scan is not rechecked.)
+        moved = (
+            ""
+            if state.parent_checkpoint
+            else f" AND ctid::text = (SELECT ctid::text FROM {THREADS.name} WHERE id = {thread})"
+        )
         statement = (
             f"WITH thread AS (UPDATE {THREADS.name} SET values = {current}, updated_at = now(), state_updated_at = now()"
-            f" WHERE {conditions} AND NOT EXISTS (SELECT FROM {THREAD_STATES.name}"
+            f" WHERE {conditions}{moved} AND NOT EXISTS (SELECT FROM {THREAD_STATES.name}"
             f" WHERE thread_id = {thread} AND checkpoint_id = {checkpoint}) RETURNING id)"
             f" INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, by_service, {', '.join(bound)})"
             f" SELECT id, {checkpoint}, true, {', '.join(bound.values())} FROM thread RETURNING {THREAD_STATES.select}"
         )
-        try:
-            rows = await self.database.run(statement, values)
-        except Conflict as error:
-            # The same checkpoint id was added meanwhile: the unique index refused the second.
-            if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
-                raise
-            rows = []
-        if rows:
-            return Inserted(message(THREAD_STATES, rows[0]), True)
-        existing = await self._state(state.thread_id, state.checkpoint_id)
-        return Inserted(existing, False) if existing else None
+
+        async def behind_lock(transaction: Transaction) -> list[Row]:
+            lock = Values()
+            own = self.conditions(THREADS, [Equals("thread_id", state.thread_id)], Access.OWN, lock)
+            _, added = await transaction.run_all(
+                [(f"SELECT FROM {THREADS.name} WHERE {own} FOR UPDATE", lock), (statement, values)]
+            )
+            return added
+
+        for locked in (False, True):
+            try:
+                rows = await (self.database.atomic(behind_lock) if locked else self.database.run(statement, values))
+            except Conflict as error:
+                # The same checkpoint id was added meanwhile: the unique index refused the second.
+                if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+                    raise
+                rows = []
+            if rows:
+                return Inserted(message(THREAD_STATES, rows[0]), True)
+            existing = await self._state(state.thread_id, state.checkpoint_id)
+            if existing or not moved:
+                return Inserted(existing, False) if existing else None
+        return None
 
     async def _state(self, thread_id: str, checkpoint_id: str) -> ThreadState | None:
         """The newest own state with this checkpoint id."""

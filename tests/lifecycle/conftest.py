@@ -1,0 +1,7 @@
+"""Fixtures for starts and stops."""
+
+from __future__ import annotations
+
+from tests.faults.servers import serve
+
+__all__ = ["serve"]

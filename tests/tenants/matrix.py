@@ -1,0 +1,223 @@
+"""Every way in which a request can name something, from the descriptors, and what is asked of each.
+
+An attacker sends a call that names the victim's row, and another attacker, with the same rows of its own, one that names nothing. Both
+must get the same, and the victim's rows must stay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from agentstorage.v1 import options_pb2
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+from google.protobuf.json_format import MessageToDict
+
+from tests.service import METHODS, Api, CallFailed
+
+#: Fields that hold no id of a row: who calls, and which retry it is.
+_NO_IDS = ("owner_id", "request_id")
+#: Texts that name rows, or parts of their names, though their format is not that of an id.
+_NAMES = ("namespace", "namespace_prefix", "key", "key_prefix", "path", "page_token", "user_id")
+#: JSON whose keys name rows: of metadata "owner" and "assistant_id".
+_JSON = ("metadata", "values", "parent_checkpoint")
+_TIMES = re.compile(r'"\d{4}-\d\d-\d\dT[^"]*"|"(sequence|bytes)": "\d+"')
+
+
+def fields_that_name(descriptor: Descriptor, path: str = "") -> Iterator[str]:
+    """The fields of a request, and of the messages in it, that can name a row."""
+    for field in descriptor.fields:
+        rule = field.GetOptions().Extensions[options_pb2.rule]
+        inner = field.message_type
+        if field.name in (*_NAMES, *_JSON) or (rule.format == options_pb2.FORMAT_ID and field.name not in _NO_IDS):
+            # The value of a filter and "key" of a filter are about values, not about places.
+            if descriptor.name != "Filter":
+                yield path + field.name
+        elif inner is not None and inner.file.package == "agentstorage.v1":
+            yield from fields_that_name(inner, f"{path}{field.name}.")
+
+
+ALL = {(method, field) for method, it in METHODS.items() for field in (*fields_that_name(it.input_type), "")}
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows of one owner: their ids hold its name."""
+
+    owner: str
+
+    def __getattr__(self, kind: str) -> str:
+        return f"{kind}-{self.owner}"
+
+    def item(self) -> dict[str, Any]:
+        """Where the item is."""
+        return {"namespace": [self.space, "notes"], "key": self.key}
+
+    def metadata(self) -> str:
+        """Metadata that names the owner and its assistant."""
+        return json.dumps({"owner": self.owner, "assistant_id": self.assistant})
+
+
+async def populate(api: Api) -> Rows:
+    """A new owner with a row of every kind, and two of what has pages."""
+    rows = Rows(f"o{uuid.uuid4().hex[:12]}")
+    own: dict[str, Any] = {"owner_id": rows.owner, "metadata": rows.metadata()}
+    await asyncio.gather(*(_make(api, rows, own, mark) for mark in ("", "2")))
+    return rows
+
+
+async def _make(api: Api, rows: Rows, own: dict[str, Any], mark: str) -> None:
+    assistant, thread = rows.assistant + mark, rows.thread + mark
+    refers = {"assistant_id": assistant, "thread_id": thread}
+    waits = {"multitask_strategy": "MULTITASK_STRATEGY_ENQUEUE"}
+    item = rows.item() | {"key": rows.key + mark}
+    await asyncio.gather(
+        api.call("CreateAssistant", **own, assistant_id=assistant, graph_id="agent"),
+        api.call("CreateThread", **own, thread_id=thread),
+        api.call("PutItem", **own, **item, value='{"v": 1}'),
+    )
+    await asyncio.gather(
+        api.call("UpdateAssistant", owner_id=rows.owner, assistant_id=assistant, name="second"),
+        api.call("CreateRun", **own, run_id=rows.run + mark, **refers, **waits),
+        api.call("CreateCron", **own, cron_id=rows.cron + mark, **refers, schedule="0 0 1 1 *"),
+    )
+    for state in (rows.state, rows.later):
+        await api.call("AddThreadState", **own, thread_id=thread, checkpoint_id=state, values='{"v": 1}')
+
+
+async def everything(api: Api, rows: Rows) -> str:
+    """All that an owner has, as text."""
+    parts = [MessageToDict(part) for part in await api.stream("ExportOwner", owner_id=rows.owner)]
+    return json.dumps(parts, sort_keys=True)
+
+
+def base(method: str, mine: Rows) -> dict[str, Any]:
+    """The fields of a call that is right in every way, on the caller's own rows."""
+    assistant, thread = {"assistant_id": mine.assistant}, {"thread_id": mine.thread}
+    run, cron, place = {"run_id": mine.run}, {"cron_id": mine.cron}, mine.item()
+    made = {
+        "CreateAssistant": {"assistant_id": mine.new, "graph_id": "agent"},
+        "CreateThread": {"thread_id": mine.new},
+        "CreateRun": {"run_id": mine.new, **assistant, **thread, "multitask_strategy": "MULTITASK_STRATEGY_ENQUEUE"},
+        "CreateCron": {"cron_id": mine.new, **assistant, **thread, "schedule": "0 0 1 1 *"},
+        "CopyThread": {**thread, "new_thread_id": mine.new},
+        "AddThreadState": {**thread, "checkpoint_id": mine.new},
+        "UpdateAssistant": {**assistant, "name": "third"},
+        "DeleteAssistant": {**assistant, "delete_threads": True},
+        "SetLatestAssistantVersion": {**assistant, "version": 1},
+        "UpdateThread": {**thread, "values": "{}"},
+        "UpdateRun": {**run, "kwargs": "{}"},
+        "UpdateCron": {**cron, "payload": "{}"},
+        "PutItem": {**place, "value": "2"},
+        "PruneThreads": {"thread_ids": [mine.thread]},
+        "DeleteNamespace": {"namespace": place["namespace"]},
+        "Batch": {"operations": [{"get": place}]},
+        "Truncate": {"resources": ["RESOURCE_THREADS"]},
+    }
+    if method in made:
+        return made[method]
+    kind = re.sub(r"(?<!^)([A-Z])", r" \1", method).split()[-1].lower()
+    by_kind = {"assistant": assistant, "thread": thread, "run": run, "cron": cron, "item": place}
+    if method.startswith(("Get", "Delete")) and kind in by_kind and method != "GetActiveRun":
+        return by_kind[kind]
+    return {"ListAssistantVersions": assistant}.get(method) or (
+        thread if method in ("GetActiveRun", "GetThreadState", "ListThreadStates", "SetThreadStatus") else {}
+    )
+
+
+_KINDS = {"before": "later", "checkpoint_id": "state", "new_thread_id": "thread", "user_id": "user"}
+
+
+def named(field: str, base: dict[str, Any], theirs: Rows) -> dict[str, Any]:
+    """The fields of the call with one of them naming what another owner has."""
+    path, _, name = field.rpartition(".")
+    if path.startswith("operations."):
+        kind = path.split(".")[1]
+        return {"operations": [{kind: _operation(kind, theirs)}]}
+    if name == "path":
+        return base | {"matches": [{"path": [theirs.space]}]}
+    if name in ("namespace", "key"):
+        place = theirs.item()
+        return base | {key: place[key] for key in place if key in base}
+    if name == "namespace_prefix":
+        return base | {"namespace_prefix": [theirs.space]}
+    if name == "key_prefix":
+        return base | {"key_prefix": theirs.key}
+    if name == "parent_checkpoint":
+        return base | {name: json.dumps({"thread_id": theirs.thread, "checkpoint_id": theirs.state})}
+    if name == "metadata":
+        return base | {name: theirs.metadata()}
+    if name == "values":
+        return base | {name: json.dumps({"thread_id": theirs.thread})}
+    if name.endswith("_ids"):
+        return base | {name: [getattr(theirs, name.removesuffix("_ids"))]}
+    return base | {name: getattr(theirs, _KINDS.get(name, name.removesuffix("_id")))}
+
+
+def _operation(kind: str, theirs: Rows) -> dict[str, Any]:
+    if kind == "search":
+        return {"namespace_prefix": [theirs.space], "key_prefix": theirs.key}
+    if kind == "list_namespaces":
+        return {"matches": [{"path": [theirs.space]}]}
+    return theirs.item() | ({"value": "2", "metadata": theirs.metadata()} if kind == "put" else {})
+
+
+async def answer(api: Api, method: str, mine: Rows, theirs: Rows, fields: dict[str, Any]) -> str:
+    """What a call gave, with the names of both owners and the times taken out."""
+    try:
+        if METHODS[method].server_streaming:
+            got: Any = [MessageToDict(part) for part in await api.stream(method, owner_id=mine.owner, **fields)]
+        else:
+            got = MessageToDict(await api.call(method, owner_id=mine.owner, **fields))
+    except CallFailed as failure:
+        got = [failure.code.name, failure.message, failure.reason, failure.metadata, failure.fields]
+    text = json.dumps(got, sort_keys=True, ensure_ascii=False)
+    return _TIMES.sub('""', text.replace(mine.owner, "MINE").replace(theirs.owner, "THEIRS"))
+
+
+async def check(api: Api, method: str, field: str) -> None:
+    """The rule of the matrix for one field of one method, or, for "", for the method on the caller's own rows."""
+    reads = METHODS[method].GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+    victim, nobody = await _shared(api, "victim"), Rows(f"o{uuid.uuid4().hex[:12]}")
+    # Only a method that reads leaves its callers' rows as they were, for the next one.
+    first, second = [await _shared(api, mark) if reads else await populate(api) for mark in ("first", "second")]
+    before = await everything(api, victim)
+    answers = []
+    for mine, theirs in ((first, victim), (second, nobody)):
+        fields = base(method, mine)
+        answers.append(await answer(api, method, mine, theirs, named(field, fields, theirs) if field else fields))
+    assert answers[0] == answers[1], "another owner's id gives another answer than one that is nowhere"
+    assert await everything(api, victim) == before, "the other owner's rows changed"
+    if not reads:
+        left = [await _cleared(api, mine, theirs) for mine, theirs in ((first, victim), (second, nobody))]
+        assert left[0] == left[1], "another owner's id left other rows behind than one that is nowhere"
+
+
+async def _cleared(api: Api, mine: Rows, theirs: Rows) -> list[str]:
+    """All rows of an owner with the names and times taken out, in an order that does not hang on the names."""
+    found = []
+    for part in await api.stream("ExportOwner", owner_id=mine.owner):
+        for kind, rows in MessageToDict(part).items():
+            found += [kind + json.dumps(row, sort_keys=True) for row in rows]
+    return sorted(_TIMES.sub('""', row.replace(mine.owner, "MINE").replace(theirs.owner, "THEIRS")) for row in found)
+
+
+_known: dict[tuple[str, str], Rows] = {}
+
+
+async def _shared(api: Api, mark: str) -> Rows:
+    """An owner that several checks use, since none may change its rows."""
+    if (api.backend, mark) not in _known:
+        _known[api.backend, mark] = await populate(api)
+    return _known[api.backend, mark]
+
+
+def forget() -> None:
+    """Use other owners from now on: the next checks are of another service, or of one that lets rows be changed."""
+    _known.clear()

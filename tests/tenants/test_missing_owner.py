@@ -1,0 +1,155 @@
+"""The matrix can fail: with the owner's condition taken out of any one place that states it, some check of it does.
+
+Every place is taken out by hand, one at a time, of a service in this process, on both backends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from storage_service.caller import AllOwners, Scope
+from storage_service.paging import Paging
+from storage_service.server import build_pipeline
+from storage_service.settings import Settings
+from storage_service.store import Store
+from storage_service.store.memory import items as memory_items
+from storage_service.store.memory import resources as memory_resources
+from storage_service.store.memory import rows as memory_rows
+from storage_service.store.postgres import assistants as postgres_assistants
+from storage_service.store.postgres import items as postgres_items
+from storage_service.store.postgres import owners as postgres_owners
+from storage_service.store.postgres import rows as postgres_rows
+from storage_service.store.postgres import threads as postgres_threads
+from storage_service.store.tables import ASSISTANTS, CRONS, ITEMS, RUNS, THREADS, Table
+from tests.service import Api, CallFailed, DirectApi
+from tests.tenants.matrix import check, forget
+from tests.tenants.scenarios import SCENARIOS
+from tests.tenants.test_tenants import ENTRIES
+
+Patch = pytest.MonkeyPatch
+TABLES: dict[str, Table[Any]] = {"assistants": ASSISTANTS, "threads": THREADS, "runs": RUNS, "items": ITEMS, "crons": CRONS}
+_OWN_CHILD = " AND coalesce({0}.owner_id, gone.owner_id) IS NOT DISTINCT FROM gone.owner_id"
+
+
+def memory_visible(table: Table[Any]) -> Callable[[Patch], None]:
+    def patch(monkeypatch: Patch) -> None:
+        visible = memory_rows.Rows.visible
+        monkeypatch.setattr(memory_rows.Rows, "visible", lambda self, of, *rest: of is table or visible(self, of, *rest))
+
+    return patch
+
+
+def postgres_visible(table: Table[Any]) -> Callable[[Patch], None]:
+    def patch(monkeypatch: Patch) -> None:
+        visible = postgres_rows.Rows.visible
+        monkeypatch.setattr(
+            postgres_rows.Rows, "visible", lambda self, of, *rest: "true" if of is table else visible(self, of, *rest)
+        )
+
+    return patch
+
+
+def token_of_anybody(monkeypatch: Patch) -> None:
+    made: Callable[..., None] = Paging.__init__
+
+    def init(self: Paging, table: Table[Any], order: Any, request: Any, scope: Scope) -> None:
+        anybody = type(request)()
+        anybody.CopyFrom(request)
+        anybody.ClearField("owner_id")
+        made(self, table, order, anybody, AllOwners())
+
+    monkeypatch.setattr(Paging, "__init__", init)
+
+
+def postgres_item_key(monkeypatch: Patch) -> None:
+    monkeypatch.setattr(postgres_items, "_KEY", '"namespace" = {} AND "key" = {} AND {}::text IS NOT NULL')
+
+
+def memory_item_key(monkeypatch: Patch) -> None:
+    def key(self: Any, operation: Any) -> Any:
+        place = (tuple(operation.namespace), operation.key)
+        return next((known for known in self.tables.of(ITEMS) if known[:2] == place), (*place, self.owner_id or ""))
+
+    monkeypatch.setattr(memory_items.Items, "_key", key)
+
+
+def postgres_children(name: str) -> Callable[[Patch], None]:
+    def patch(monkeypatch: Patch) -> None:
+        statement = postgres_threads.DELETE_THREAD_ROWS
+        less = statement.replace(_OWN_CHILD.format(name), "", 1)
+        assert less != statement
+        for module in (postgres_threads, postgres_assistants, postgres_owners):
+            monkeypatch.setattr(module, "DELETE_THREAD_ROWS", less)
+
+    return patch
+
+
+def postgres_in_flight(monkeypatch: Patch) -> None:
+    condition = ' AND coalesce(r.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id'
+    statement: str = postgres_threads._RUN_IN_FLIGHT
+    assert condition in statement
+    monkeypatch.setattr(postgres_threads, "_RUN_IN_FLIGHT", statement.replace(condition, ""))
+
+
+def memory_in_flight(monkeypatch: Patch) -> None:
+    def in_flight(self: Any, thread: Any) -> list[Any]:
+        runs = [record.row for record in self.tables.of(RUNS).values() if record.row.thread_id == thread.row.thread_id]
+        return [run for run in runs if run.status in (1, 2)]
+
+    monkeypatch.setattr(memory_resources.Runs, "_in_flight", in_flight)
+
+
+PLACES: dict[str, tuple[str, Callable[[Patch], None]]] = {
+    **{f"memory-{name}": ("memory", memory_visible(table)) for name, table in TABLES.items()},
+    **{f"postgres-{name}": ("postgres", postgres_visible(table)) for name, table in TABLES.items()},
+    "memory-token": ("memory", token_of_anybody),
+    "postgres-token": ("postgres", token_of_anybody),
+    "memory-item-key": ("memory", memory_item_key),
+    "postgres-item-key": ("postgres", postgres_item_key),
+    "memory-run-in-flight": ("memory", memory_in_flight),
+    "postgres-run-in-flight": ("postgres", postgres_in_flight),
+    "postgres-runs-of-a-deleted-thread": ("postgres", postgres_children("r")),
+    "postgres-crons-of-a-deleted-thread": ("postgres", postgres_children("c")),
+}
+
+
+async def found(api: Api) -> str:
+    """The first check that fails, by its name, or ""."""
+    for scenario in SCENARIOS:
+        try:
+            await scenario(api)
+        except (AssertionError, CallFailed):
+            return scenario.__name__
+    for method, field in ENTRIES:
+        try:
+            await check(api, method, field)
+        except (AssertionError, CallFailed):
+            return f"{method}.{field}"
+    return ""
+
+
+def direct(stores: dict[str, Store], backend: str) -> Api:
+    """The service in this process."""
+    return DirectApi(build_pipeline(Settings(), stores[backend]), backend)
+
+
+@pytest.mark.parametrize("backend", ["memory", "postgres"])
+async def test_nothing_is_found_where_every_place_states_it(stores: dict[str, Store], backend: str) -> None:
+    forget()
+    assert await found(direct(stores, backend)) == ""
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_place_without_the_owner_is_found(
+    stores: dict[str, Store], monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    backend, patch = PLACES[place]
+    forget()
+    patch(monkeypatch)
+    try:
+        assert await found(direct(stores, backend)), "every check passed without the owner's condition"
+    finally:
+        forget()
