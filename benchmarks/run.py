@@ -147,7 +147,7 @@ async def _measure_memory(plan: Plan, peers: list[Peer]) -> list[dict[str, Any]]
         for _ in range(10):
             for call in calls:
                 assert call is not None
-                done += (await drive(call, 16, 600, plan.memory_calls // 20)).calls
+                done += (await drive(call, 16, 600, max(1, plan.memory_calls // 20))).calls
             found.append({"calls": done, "resident_mib": round(peer.resident_bytes() / 2**20, 1)})
         _say(f"resident memory: {found}")
     return found

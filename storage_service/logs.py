@@ -95,3 +95,10 @@ def set_up(level: str) -> None:
     # What drivers say of lost connections quotes addresses and errors; the watch over the database says it better.
     for name in ("psycopg", "psycopg.pool", "grpc", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level.upper()), logging.ERROR))
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of grpc's tells of more than a client that went away while its answer was on the way."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"

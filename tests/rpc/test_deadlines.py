@@ -54,7 +54,11 @@ async def idle(database: str, api: GrpcApi) -> None:
         # At most four connections are kept for pipelined statements.
         return not busy and not pool.waiting and pool.size - pool.available <= 4
 
-    await until(is_idle, 20)
+    try:
+        await until(is_idle, 20)
+    except AssertionError:
+        print("IDLE", (await api.call("GetServerInfo")).pool, rows(database, "SELECT pid, state, wait_event, now()-query_start, left(query,100) FROM pg_stat_activity WHERE datname=current_database()"))
+        raise
 
 
 async def test_five_milliseconds(database: str, server: ServerProcess, channel: grpc.aio.Channel, owner: str) -> None:
@@ -97,6 +101,7 @@ async def test_five_milliseconds(database: str, server: ServerProcess, channel: 
     for start in range(0, 150, 10):
         await asyncio.gather(*(one(number) for number in range(start, start + 10)))
     await idle(database, api)
+    print(codes, {k: len(v) for k, v in acked.items()}, server.log.read_text()[:3000])
     assert "DEADLINE_EXCEEDED" in codes
     assert codes <= {"DEADLINE_EXCEEDED", "CANCELLED"}
     batches = {

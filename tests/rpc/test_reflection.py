@@ -119,4 +119,4 @@ def test_a_tour_with_a_command(server: ServerProcess, owner: str) -> None:
     assert "NotFound" in absent.stderr or "not_found" in absent.stderr
     wrong = call(target, "agentstorage.v1.ThreadService/GetThread", json.dumps({"owner_id": owner}))
     assert wrong.returncode != 0
-    assert "thread_id: is required" in wrong.stderr
+    assert "thread_id: must not be empty" in wrong.stderr

@@ -10,7 +10,8 @@ from agentstorage.v1.threads_pb2 import Thread, ThreadState
 from storage_service.errors import Conflict
 from storage_service.store import Access, Inserted, Page
 from storage_service.store.change import Change
-from storage_service.store.postgres.database import Row, Transaction
+from storage_service.store.postgres.database import Transaction
+from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.tables import CRONS, RUNS, THREAD_STATES, THREADS
 from storage_service.store.where import Equals, OneOf, Where
