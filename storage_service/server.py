@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 import psycopg
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
@@ -25,6 +27,7 @@ from agentstorage.v1 import (
 )
 from storage_service import __version__
 from storage_service.caller import Callers, TokenFileError
+from storage_service.logs import Lines
 from storage_service.rpc import Pipeline
 from storage_service.services.assistants import AssistantService
 from storage_service.services.crons import CronService
@@ -120,10 +123,10 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         await store.close()
 
 
-def build_pipeline(settings: Settings, store: Store) -> Pipeline:
+def build_pipeline(settings: Settings, store: Store, lines: Lines | None = None) -> Pipeline:
     """The pipeline with every service registered."""
     limits = settings.limits
-    pipeline = Pipeline(store, callers_of(settings), limits)
+    pipeline = Pipeline(store, callers_of(settings), limits, lines)
     server_service = ServerService(
         version=__version__,
         limits=server_pb2.Limits(
@@ -156,10 +159,10 @@ def build_pipeline(settings: Settings, store: Store) -> Pipeline:
 class Server:
     """A listening server over an open store. ``port`` is the port it listens on once started."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings, store: Store, lines: Lines | None = None) -> None:
         self._settings = settings
         self._store = store
-        self._pipeline = build_pipeline(settings, store)
+        self._pipeline = build_pipeline(settings, store, lines)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in its stubs
         self._following: asyncio.Task[None] | None = None
         self.port = 0
@@ -231,10 +234,29 @@ def _tls(settings: Settings) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([(key, chain)])
 
 
+class _Symbols:
+    """The descriptors, by every name that grpcurl asks for: methods too, which the pool itself does not find."""
+
+    _pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802 - the pool's name for it
+        """The file of a service, method, message or enum. Raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            if method not in self._pool.FindServiceByName(service).methods_by_name:
+                raise
+            return self._pool.FindFileContainingSymbol(service)
+
+
 def _add_reflection(server: grpc.aio.Server, services: list[str]) -> None:
     """Reflection under both of its names: v1 has the messages of v1alpha."""
     names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-    servicer = reflection.aio.ReflectionServicer(names)  # type: ignore[attr-defined]  # not exported in its stubs
+    servicer = reflection.aio.ReflectionServicer(names, pool=_Symbols())  # type: ignore[attr-defined]  # not exported in its stubs
     reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,

@@ -111,8 +111,8 @@ class Settings:
         """The rights of anonymous callers."""
         return frozenset(filter(None, (right.strip() for right in self.anonymous_rights.split(","))))
 
-    def check(self) -> None:
-        """Raises SettingsError for settings that do not go together."""
+    def check_listening(self) -> None:
+        """Raises SettingsError where a server may not listen as these settings say."""
         if bool(self.tls_cert_file) != bool(self.tls_key_file):
             raise SettingsError("STORAGE_TLS_CERT_FILE and STORAGE_TLS_KEY_FILE go together: set both or none")
         if not (self.listens_on_loopback or self.allow_insecure_listen or (self.token_file and self.tls_cert_file)):
@@ -120,6 +120,9 @@ class Settings:
                 f"listening on {self.host} needs a token file and TLS (STORAGE_TOKEN_FILE, STORAGE_TLS_CERT_FILE,"
                 " STORAGE_TLS_KEY_FILE); --allow-insecure-listen does without, on a network that you trust"
             )
+
+    def check(self) -> None:
+        """Raises SettingsError for settings that do not go together, or that are out of their range."""
         if not self.rights <= RIGHTS:
             raise SettingsError(f"STORAGE_ANONYMOUS_RIGHTS takes {' and '.join(sorted(RIGHTS))}, with a comma between")
         if self.reflection not in ("on", "off", "loopback"):

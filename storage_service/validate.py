@@ -129,7 +129,8 @@ class _Field:
         self.name = field.name
         self.repeated = field.is_repeated
         self.presence = field.has_presence and not field.is_repeated
-        self.required = rule.required
+        # Where 0 is too small, an absent number is checked as the 0 that it reads as.
+        self.required = rule.required or rule.at_least > 0
         self.max_items = rule.max_items or LIST_ITEMS
         if rule.format == options.FORMAT_LABEL:
             self.max_items = min(self.max_items, limits.namespace_labels)

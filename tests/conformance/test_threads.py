@@ -213,11 +213,11 @@ async def test_copy(api: Api, owner: str, other: str) -> None:
         await api.call("CopyThread", owner_id=owner, thread_id=source.thread_id, new_thread_id=f"{owner}-copy")
     ).thread
     assert copy.thread_id == f"{owner}-copy"
-    for name in ("config", "values", "interrupts", "metadata", "state_updated_at"):
+    for name in ("config", "values", "interrupts", "metadata"):
         assert getattr(copy, name) == getattr(source, name)
     assert (copy.status, copy.visibility, copy.error) == (IDLE, 1, "")
     assert copy.created_at.ToMicroseconds() > source.created_at.ToMicroseconds()
-    assert copy.updated_at == copy.created_at
+    assert copy.updated_at == copy.state_updated_at == copy.created_at
     copied = await states(api, owner, copy.thread_id)
     assert [state.checkpoint_id for state in copied] == ["c2", "c1", "c0"]
     for mine, theirs in zip(copied, before, strict=True):

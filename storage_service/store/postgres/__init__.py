@@ -56,8 +56,9 @@ class PostgresStore:
         if not figures:
             return None
         return PoolFigures(
-            size=figures["pool_size"],
-            max_size=figures["pool_max"],
+            # The watch's connection is one, too.
+            size=figures["pool_size"] + 1,
+            max_size=figures["pool_max"] + 1,
             available=figures["pool_available"],
             waiting=figures["requests_waiting"],
         )

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import select
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _LARGE: Final = 65536
 # A lane whose oldest statement waits longer gets no more (seconds), and one that waits longer still is given up.
 _STALLED, _FROZEN_MARGIN = 0.25, 2.0
-_WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 3.0, 0.5
+_WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 1.75, 0.5
 # How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
 _TRIES: Final = 3
 
@@ -100,8 +100,9 @@ class Database:
         self._watching: asyncio.Task[None] | None = None
         self._probe: Connection | None = None
         self._looked = asyncio.Event()
+        self._returning: set[asyncio.Task[None]] = set()
         piped = settings.prepared_statements and not settings.transaction_pooler
-        self._max_lanes = min(4, settings.pool_max_size - 1) if piped else 0
+        self._max_lanes = min(4, settings.pool_max_size - 2) if piped else 0
 
     # Lifecycle.
 
@@ -137,6 +138,12 @@ class Database:
 
     async def _look(self) -> str:
         """What keeps the database from serving, or ""."""
+        # One session that is lost or frozen is not the database: what an old one says against it must be said by a new one too.
+        had_probe = self._probe is not None
+        trouble = await self._look_once()
+        return await self._look_once() if trouble and had_probe else trouble
+
+    async def _look_once(self) -> str:
         # A frozen server answers neither a query nor its cancellation, so the look is left behind, not waited for.
         looking = asyncio.create_task(self._connect_and_look())
         done, _ = await asyncio.wait({looking}, timeout=_ANSWER_SECONDS if self._pool else None)
@@ -157,8 +164,7 @@ class Database:
         if self._probe is None or self._probe.closed:
             self._probe = await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True, prepare_threshold=None)
         if self._pool is None and self.settings.migrate:
-            for name in await migrate.migrate(self.conninfo):
-                log.info("migrated: %s", name)
+            await migrate.migrate(self.conninfo)
         self.revision = await migrate.revision(self._probe)
         if self.revision != migrate.LATEST:
             return f"the database has schema revision {self.revision}, this server needs {migrate.LATEST}; " + (
@@ -178,15 +184,15 @@ class Database:
 
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             self.conninfo,
-            min_size=settings.pool_min_size,
-            max_size=settings.pool_max_size,
+            # The watch has a connection of its own.
+            min_size=max(1, settings.pool_min_size - 1),
+            max_size=max(1, settings.pool_max_size - 1),
             timeout=settings.pool_timeout,
             max_waiting=settings.max_waiting,
             max_lifetime=1800,
             reconnect_timeout=5,
             kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor},
             configure=configure,
-            check=_check_quickly,
             open=False,
         )
         await pool.open(wait=True, timeout=10)
@@ -300,10 +306,29 @@ class Database:
             log.error("a pooler lost a prepared statement; set DATABASE_TRANSACTION_POOLER=true")
         return failure or error
 
-    def _connection(self) -> contextlib.AbstractAsyncContextManager[Connection]:
-        if self._pool is None or self.trouble:
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[Connection]:
+        """A whole connection of the pool."""
+        pool = self._pool
+        if pool is None or self.trouble:
             raise DatabaseUnavailable()
-        return self._pool.connection()
+        connection = await pool.getconn()
+        # The pool's own check would wait a second after each lost connection that it finds.
+        while _is_lost(connection):
+            connection.pgconn.finish()
+            await self._give_back(pool, connection)
+            connection = await pool.getconn()
+        try:
+            yield connection
+        finally:
+            await self._give_back(pool, connection)
+
+    async def _give_back(self, pool: AsyncConnectionPool[Connection], connection: Connection) -> None:
+        """Return a connection to its pool, also when the call is cancelled meanwhile: the pool would lose it for ever."""
+        returning = asyncio.create_task(pool.putconn(connection))
+        self._returning.add(returning)
+        returning.add_done_callback(self._returning.discard)
+        await asyncio.shield(returning)
 
     def pool_figures(self) -> dict[str, int]:
         """How the connections are used: psycopg_pool's statistics; empty while there is no pool."""
@@ -335,12 +360,11 @@ async def _execute(connection: Connection, statement: str, values: Sequence[Any]
     return await cursor.fetchall() if cursor.description else []
 
 
-async def _check_quickly(connection: Connection) -> None:
-    """Find a lost connection before it is used, without a round trip: an idle connection has nothing to read until it ends."""
+def _is_lost(connection: Connection) -> bool:
+    """Whether a connection was lost while it was idle, without a round trip: such a one has nothing to read until it ends."""
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN | select.POLLHUP)
-    if poller.poll(0):
-        await AsyncConnectionPool.check_connection(connection)
+    return bool(poller.poll(0))
 
 
 def forget(task: asyncio.Task[Any]) -> None:

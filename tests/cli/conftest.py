@@ -1,0 +1,7 @@
+"""Fixtures for the command line."""
+
+from __future__ import annotations
+
+from tests.faults.servers import serve
+
+__all__ = ["serve"]

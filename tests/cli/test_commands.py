@@ -1,0 +1,226 @@
+"""The commands as users meet them: help, what they do, and one clear line for what they cannot do."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from storage_service import __version__
+from storage_service.settings import described
+from storage_service.store.postgres.migrate import LATEST
+from tests.adoption import runtimes
+from tests.faults.servers import Serve, run
+from tests.postgres_server import MakeDatabase, PostgresServer
+from tests.service import ServerProcess
+
+COMMANDS = ("serve", "health", "migrate", "doctor", "assign-owner", "settings")
+NOWHERE = "postgresql://app:hunter2@127.0.0.1:1/app"
+
+
+@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS), ()], ids=lambda command: "".join(command) or "all")
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help(command: tuple[str, ...], flag: str) -> None:
+    result = run(*command, flag)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("Usage: ")
+    if not command:
+        assert all(re.search(rf"^  {name} ", result.stdout, re.MULTILINE) for name in COMMANDS)
+
+
+def test_version() -> None:
+    assert run("--version").stdout.split()[-1] == __version__
+
+
+CERTIFICATE = {"STORAGE_TLS_CERT_FILE": "/etc/hostname", "STORAGE_TLS_KEY_FILE": "/etc/hostname"}
+# The command, what is set, and what the one line must name.
+MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+    (("serve",), {"DATABASE_URL": "nonsense"}, "DATABASE_URL"),
+    (("serve",), {"DATABASE_URL": "http://app:hunter2@example.com/app"}, "DATABASE_URL"),
+    (("migrate",), {"DATABASE_URL": "mysql://app:hunter2@example.com/app"}, "DATABASE_URL"),
+    (("doctor",), {"DATABASE_URL": "postgresql://app:hunter2@h/app?nosuchoption=1"}, "DATABASE_URL"),
+    (("migrate",), {"DATABASE_URL": NOWHERE}, "DATABASE_URL"),
+    (("doctor",), {"DATABASE_URL": NOWHERE}, "DATABASE_URL"),
+    (("assign-owner", "--owner", "o", "--all-ownerless"), {"DATABASE_URL": NOWHERE}, "DATABASE_URL"),
+    (("migrate",), {}, "DATABASE_URL is not set"),
+    (("doctor",), {}, "DATABASE_URL is not set"),
+    (("assign-owner", "--owner", "o", "--all-ownerless"), {}, "DATABASE_URL is not set"),
+    (("assign-owner", "--owner", "o"), {"DATABASE_URL": NOWHERE}, "--all-ownerless"),
+    (("assign-owner", "--owner", "o", "--id", "x", "--all-ownerless"), {"DATABASE_URL": NOWHERE}, "--all-ownerless"),
+    (("serve",), {"DATABASE_URL_FILE": "/no/such/file"}, "DATABASE_URL_FILE"),
+    (("serve",), {"DATABASE_URL_FILE": "/etc/hostname", "DATABASE_URL": NOWHERE}, "set one"),
+    (("serve", "--embedded", "/nowhere"), {"DATABASE_URL": NOWHERE}, "--embedded"),
+    (("serve",), {"STORAGE_PORT": "http"}, "STORAGE_PORT"),
+    (("serve",), {"STORAGE_PORT": "65536"}, "STORAGE_PORT"),
+    (("serve",), {"STORAGE_CALL_SECONDS": "-1"}, "STORAGE_CALL_SECONDS"),
+    (("serve",), {"STORAGE_CALL_SECONDS": "nan"}, "STORAGE_CALL_SECONDS"),
+    (("serve",), {"DATABASE_POOL_MIN_SIZE": "11"}, "DATABASE_POOL_MIN_SIZE"),
+    (("serve",), {"DATABASE_POOL_MIN_SIZE": "0"}, "DATABASE_POOL_MIN_SIZE"),
+    (("serve",), {"DATABASE_TRANSACTION_POOLER": "perhaps"}, "DATABASE_TRANSACTION_POOLER"),
+    (("serve",), {"STORAGE_LOG_LEVEL": "loud"}, "STORAGE_LOG_LEVEL"),
+    (("serve",), {"STORAGE_REFLECTION": "maybe"}, "STORAGE_REFLECTION"),
+    (("serve",), {"STORAGE_ANONYMOUS_RIGHTS": "root"}, "STORAGE_ANONYMOUS_RIGHTS"),
+    (("serve",), {"STORAGE_TOKEN_FILE": "/no/such/file"}, "/no/such/file"),
+    (("serve",), {"STORAGE_TOKEN_FILE": "/etc/passwd"}, "/etc/passwd"),
+    (("serve",), {"STORAGE_TLS_CERT_FILE": "/etc/hostname"}, "STORAGE_TLS_KEY_FILE"),
+    (("serve",), {"STORAGE_TLS_CERT_FILE": "/no/file", "STORAGE_TLS_KEY_FILE": "/no/file"}, "STORAGE_TLS_CERT_FILE"),
+    (("serve",), CERTIFICATE, "STORAGE_TLS_CERT_FILE"),
+    (("serve", "--host", "0.0.0.0"), {}, "--allow-insecure-listen"),  # noqa: S104 - what is tested
+    (("serve", "--host", "::"), {}, "--allow-insecure-listen"),
+    (("serve", "--host", "storage.example"), {}, "--allow-insecure-listen"),
+    (("serve", "--host", "0.0.0.0"), {"STORAGE_TOKEN_FILE": "/etc/hostname"}, "TLS"),  # noqa: S104 - what is tested
+    (("serve", "--host", "203.0.113.7", "--allow-insecure-listen"), {}, "203.0.113.7"),
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "named"), MISTAKES, ids=[f"{number}-{m[2][:24]}" for number, m in enumerate(MISTAKES)]
+)
+def test_mistakes(command: tuple[str, ...], environment: dict[str, str], named: str) -> None:
+    if command[0] == "serve" and "STORAGE_PORT" not in environment:
+        environment = {"STORAGE_PORT": "0", **environment}
+    result = run(*command, **environment)
+    assert result.returncode == 1
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    # The log may say before that the data is in memory only.
+    assert all('"level": "warning"' in line for line in lines[:-1])
+    assert lines[-1].startswith("Error: ")
+    assert named in lines[-1]
+    assert "hunter2" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [("frobnicate",), ("serve", "--colour"), ("serve", "--port", "x"), ("assign-owner",)])
+def test_usage(command: tuple[str, ...]) -> None:
+    result = run(*command)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: ")
+    assert "Error: " in result.stderr
+
+
+def test_a_port_that_is_taken(server: ServerProcess) -> None:
+    result = run("serve", "--port", str(server.port))
+    assert result.returncode == 1
+    assert result.stdout == ""
+    *others, line = result.stderr.splitlines()
+    assert all('"level": "warning"' in other for other in others)
+    assert line == f"Error: can't listen on 127.0.0.1:{server.port}: another process does, or the address is not of this machine"
+
+
+async def test_health(serve: Serve, server: ServerProcess) -> None:
+    healthy = run("health", "--target", server.target)
+    assert (healthy.returncode, healthy.stdout, healthy.stderr) == (0, f"{server.target}: SERVING\n", "")
+    # By the settings of serve, as the probe of a container calls it.
+    assert run("health", STORAGE_PORT=str(server.port)).returncode == 0
+    assert run("health", "--host-of-nothing").returncode == 2
+    one = run("health", "--target", server.target, "--service", "agentstorage.v1.RunService")
+    assert one.returncode == 0
+    none = run("health", "--target", server.target, "--service", "no.such.Service")
+    assert (none.returncode, none.stderr) == (1, f"{server.target}: NOT_FOUND\n")
+    nobody = run("health", "--target", "127.0.0.1:1", "--timeout", "1")
+    assert (nobody.returncode, nobody.stdout) == (1, "")
+    assert nobody.stderr in ("127.0.0.1:1: UNAVAILABLE\n", "127.0.0.1:1: DEADLINE_EXCEEDED\n")
+    without = await serve(NOWHERE, environment={"DATABASE_PROBE_SECONDS": "0.5"})
+    sick = run("health", "--target", without.target)
+    assert (sick.returncode, sick.stdout) == (1, f"{without.target}: NOT_SERVING\n")
+
+
+def test_settings_names_them_all() -> None:
+    text = run("settings").stdout
+    rows = json.loads(run("settings", "--json").stdout)
+    assert [(row["variable"], row["default"], row["meaning"]) for row in rows] == described()
+    names = [row["variable"] for row in rows]
+    assert len(names) == len(set(names)) > 20
+    for row in rows:
+        assert f"{row['variable']}\n    {row['meaning']} (default: {row['default'] or 'empty'})" in text
+    # What the source reads from the environment is what it tells of, and each has a meaning.
+    source = "".join(path.read_text() for path in (Path(__file__).parents[2] / "storage_service").rglob("*.py"))
+    mentioned = set(re.findall(r"\b(?:DATABASE|STORAGE)_[A-Z]+(?:_[A-Z]+)*\b", source))
+    assert mentioned - set(names) <= {"DATABASE_UNAVAILABLE", "DATABASE_URL_FILE"}
+
+
+def legacy(postgres_server: PostgresServer, make_database: MakeDatabase) -> str:
+    return make_database(postgres_server.template("legacy", runtimes.both))
+
+
+def test_migrate_and_doctor_on_an_empty_database(make_database: MakeDatabase) -> None:
+    url = make_database()
+    before = run("doctor", DATABASE_URL=url)
+    assert (before.stderr, before.returncode) == ("", before.returncode)
+    assert before.stdout
+    first = run("migrate", DATABASE_URL=url)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert first.stdout.count("applied ") == LATEST + 1
+    assert first.stdout.endswith(f"the schema is at revision {LATEST}\n")
+    again = run("migrate", DATABASE_URL=url)
+    assert again.stdout == f"the schema is at revision {LATEST}\n"
+    after = run("doctor", DATABASE_URL=url)
+    assert (after.returncode, after.stderr) == (0, "")
+
+
+def test_the_way_of_an_adoption(postgres_server: PostgresServer, make_database: MakeDatabase) -> None:
+    # Look, migrate, look, try who would be assigned, assign, look.
+    url = legacy(postgres_server, make_database)
+    before = runtimes.contents(url)
+    looked = run("doctor", DATABASE_URL=url)
+    assert looked.stderr == ""
+    assert runtimes.contents(url) == before, "doctor changes nothing"
+    assert run("migrate", DATABASE_URL=url).returncode == 0
+    found = run("doctor", DATABASE_URL=url)
+    assert found.stderr == ""
+    assert "assign-owner" in found.stdout
+    tried = run("assign-owner", "--owner", "acme", "--all-ownerless", "--dry-run", DATABASE_URL=url)
+    assert (tried.returncode, tried.stderr) == (0, "")
+    assert "would be assigned" in tried.stdout
+    assert ownerless(url) > 0
+    done = run("assign-owner", "--owner", "acme", "--all-ownerless", DATABASE_URL=url)
+    assert done.stdout == tried.stdout.replace(" would be", "")
+    assert ownerless(url) == 0
+    assert "assign-owner" not in run("doctor", DATABASE_URL=url).stdout
+
+
+def ownerless(url: str) -> int:
+    with psycopg.connect(url) as conn:
+        row = conn.execute(
+            "SELECT (SELECT count(*) FROM langgraph_server.assistants WHERE owner_id IS NULL)"
+            " + (SELECT count(*) FROM langgraph_server.threads WHERE owner_id IS NULL)"
+            " + (SELECT count(*) FROM langgraph_server.runs WHERE owner_id IS NULL)"
+        ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_assign_owner_to_one(postgres_server: PostgresServer, make_database: MakeDatabase) -> None:
+    url = legacy(postgres_server, make_database)
+    assert run("migrate", DATABASE_URL=url).returncode == 0
+    before = ownerless(url)
+    result = run(
+        "assign-owner", "--owner", "acme", "--resource", "assistants", "--id", runtimes.TS_ASSISTANT, DATABASE_URL=url
+    )
+    assert "assistants: 1 assigned" in result.stdout
+    # One assistant, and nothing else.
+    assert ownerless(url) == before - 1
+    wrong = run("assign-owner", "--owner", "acme", "--resource", "unicorns", "--all-ownerless", DATABASE_URL=url)
+    assert wrong.returncode != 0
+    assert "Traceback" not in wrong.stderr
+
+
+
+
+@pytest.mark.parametrize("command", ["migrate", "doctor"])
+def test_a_role_without_rights(postgres_server: PostgresServer, make_database: MakeDatabase, command: str) -> None:
+    url = make_database()
+    with psycopg.connect(url, autocommit=True) as conn:
+        name = f"reader_{command}_{conn.info.dbname}"
+        conn.execute(f"CREATE ROLE {name} LOGIN")
+    try:
+        result = run(command, DATABASE_URL=url.replace("postgres@", f"{name}@"))
+        assert result.returncode == (1 if command == "migrate" else result.returncode)
+        assert "Traceback" not in result.stderr
+        assert len(result.stderr.splitlines()) <= 1
+    finally:
+        with psycopg.connect(url, autocommit=True) as conn:
+            conn.execute(f"DROP ROLE {name}")

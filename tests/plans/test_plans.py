@@ -1,0 +1,330 @@
+"""Every statement that the service can send, on tables of 20,000 rows: none reads a whole table, and each order has its index."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+import pytest
+from agentstorage.v1 import assistants_pb2, crons_pb2, runs_pb2, threads_pb2
+from psycopg import AsyncRawCursor
+
+from storage_service.server import build_pipeline
+from storage_service.settings import Settings
+from storage_service.store.postgres import DatabaseSettings, PostgresStore
+from storage_service.store.postgres.database import Database, Transaction
+from tests.postgres_server import PostgresServer
+from tests.service import METHODS, Api, CallFailed, DirectApi
+
+ROWS, OWNERS = 20_000, 20
+OWNER = "owner-7"
+BIG = frozenset(
+    ("assistants", "assistant_versions", "threads", "thread_states", "runs", "store_items", "crons")
+    + ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+)
+#: Calls that read a table whole by their meaning, with the reason.
+WHOLE = {
+    "unscoped": "a call without an owner that counts, or filters by what no index leads with, is about the rows of all owners",
+}
+_METADATA = "jsonb_build_object('owner', 'owner-' || n % 20, 'n', n, 'assistant_id', 'assistant-' || n)"
+_TIME = "timestamptz '2026-01-01' + n * interval '1 second'"
+#: Row n of each table belongs to owner n % 20, and hangs on row n of the others.
+_FILL = f"""
+INSERT INTO langgraph_server.assistants (id, graph_id, name, metadata, created_at, updated_at)
+    SELECT 'assistant-' || n, 'graph-' || n % 50, 'name ' || n, {_METADATA}, {_TIME}, {_TIME} FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO langgraph_server.assistant_versions (assistant_id, version, graph_id)
+    SELECT 'assistant-' || n, 0, 'graph' FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO langgraph_server.threads (id, metadata, status, created_at, updated_at, state_updated_at)
+    SELECT 'thread-' || n, {_METADATA}, CASE n % 50 WHEN 0 THEN 'busy' ELSE 'idle' END, {_TIME}, {_TIME}, {_TIME}
+    FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO langgraph_server.thread_states (thread_id, checkpoint_id, by_service)
+    SELECT 'thread-' || n, 'state-1', true FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO langgraph_server.runs (id, thread_id, assistant_id, status, metadata, created_at, updated_at)
+    SELECT 'run-' || n, 'thread-' || n, 'assistant-' || n, CASE n % 50 WHEN 0 THEN 'pending' ELSE 'success' END, {_METADATA}, {_TIME}, {_TIME}
+    FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO langgraph_server.store_items (namespace, key, owner_id, value, updated_at, expires_at, ttl_minutes)
+    SELECT 'space.' || n % 100, 'key-' || n, 'owner-' || n % 20, jsonb_build_object('n', n), {_TIME},
+        CASE n % 10 WHEN 0 THEN timestamptz '2099-01-01' END, CASE n % 10 WHEN 0 THEN 60 END
+    FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO langgraph_server.crons (id, assistant_id, thread_id, schedule, metadata, next_run_date, end_time, created_at, updated_at)
+    SELECT 'cron-' || n, 'assistant-' || n, 'thread-' || n, '0 0 1 1 *', {_METADATA}, {_TIME}, {_TIME}, {_TIME}, {_TIME}
+    FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO public.checkpoints (thread_id, checkpoint_id, checkpoint, metadata)
+    SELECT 'thread-' || n, '1', '{{}}', '{{}}' FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO public.checkpoint_blobs (thread_id, channel, version, type) SELECT 'thread-' || n, 'c', '1', 'empty' FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO public.checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob)
+    SELECT 'thread-' || n, '1', 't', 0, 'c', '' FROM generate_series(1, {ROWS}) AS n;
+ANALYZE;
+"""
+
+
+@dataclass
+class Sent:
+    """The statements of one call."""
+
+    statements: list[tuple[str, list[Any]]] = field(default_factory=list)
+
+
+@dataclass
+class Bench:
+    """The service over the filled tables, and a connection to explain its statements on."""
+
+    api: Api
+    connection: psycopg.AsyncConnection[Any]
+    sent: Sent
+
+    async def plans(self, method: str, fields: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
+        """The statements of a call with the nodes of their plans. What the call changes stays."""
+        self.sent.statements.clear()
+        try:
+            if METHODS[method].server_streaming:
+                await self.api.stream(method, **fields)
+            else:
+                await self.api.call(method, **fields)
+        except CallFailed as failure:
+            assert failure.code.name in ("NOT_FOUND", "ABORTED", "FAILED_PRECONDITION", "ALREADY_EXISTS"), failure
+        found = []
+        for statement, values in list(self.sent.statements):
+            explained = await self.connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), values)
+            [(plan,)] = await explained.fetchall()
+            found.append((statement, list(_nodes((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))))
+        assert found or method in ("GetServerInfo",)
+        return found
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+@pytest.fixture(scope="module")
+async def bench(postgres_server: PostgresServer) -> AsyncIterator[Bench]:
+    """Filled tables, once for the module."""
+    url = postgres_server.url(postgres_server.create_database())
+    store = PostgresStore(DatabaseSettings(url))
+    await store.start(30)
+    sent = Sent()
+    patch = pytest.MonkeyPatch()
+    run, run_all = Database.run, Transaction.run_all
+
+    async def run_and_keep(self: Database, statement: str, values: Sequence[Any], **how: Any) -> Any:
+        sent.statements.append((statement, list(values)))
+        return await run(self, statement, values, **how)
+
+    async def run_all_and_keep(self: Transaction, statements: Sequence[tuple[str, Sequence[Any]]]) -> Any:
+        sent.statements.extend((statement, list(values)) for statement, values in statements)
+        return await run_all(self, statements)
+
+    patch.setattr(Database, "run", run_and_keep)
+    patch.setattr(Transaction, "run_all", run_all_and_keep)
+    connection = await psycopg.AsyncConnection.connect(url, autocommit=True, cursor_factory=AsyncRawCursor)
+    for statement in filter(str.strip, _FILL.split(";")):
+        await connection.execute(statement.encode())
+    settings = Settings(anonymous_rights="unscoped,admin", allow_truncate=True)
+    yield Bench(DirectApi(build_pipeline(settings, store), "postgres"), connection, sent)
+    patch.undo()
+    await connection.close()
+    await store.close()
+
+
+def _searches(method: str, sort: Any, filters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A search in every order, with every filter by itself, in pairs, and with an offset."""
+    orders = ("SORT_ORDER_ASC", "SORT_ORDER_DESC")
+    for number, order in itertools.product(sort.values(), orders):
+        yield method, {"sort_by": sort.Name(number), "sort_order": order}
+        yield method, {"sort_by": sort.Name(number), "sort_order": order, "metadata": '{"n": 7}'}
+    for size in (1, 2):
+        for names in itertools.combinations(filters, size):
+            fields = {name: filters[name] for name in names}
+            yield method, fields
+            yield method.replace("Search", "Count"), fields
+    yield method, {"offset": 100, "page_size": 1000}
+    yield method, {"fields": "metadata"}
+    yield method.replace("Search", "Count"), {}
+
+
+_A, _T, _R, _C = {"assistant_id": "assistant-7"}, {"thread_id": "thread-7"}, {"run_id": "run-7"}, {"cron_id": "cron-7"}
+_I = {"namespace": ["space", "7"], "key": "key-7"}
+_MANY = {"metadata": '{"n": 7}'}
+_NEW_CRON = {"schedule": "@daily"}
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    *_searches("SearchAssistants", assistants_pb2.AssistantSort, {"assistant_ids": ["assistant-7", "x"], "graph_id": "graph-7", "name": "7", **_MANY}),
+    *_searches("SearchThreads", threads_pb2.ThreadSort, {"thread_ids": ["thread-7", "x"], "statuses": [2], "values": '{"n": 7}', **_MANY}),
+    *_searches("SearchRuns", runs_pb2.RunSort, {"run_ids": ["run-7", "x"], **_T, **_A, "statuses": [1, 2], **_MANY}),
+    *_searches("SearchCrons", crons_pb2.CronSort, {"cron_ids": ["cron-7", "x"], **_T, **_A, "enabled": True, **_MANY}),
+    *[
+        (
+            "SearchItems",
+            {"sort_by": sort, "sort_order": order, **more},
+        )
+        for sort in ("ITEM_SORT_UPDATED_AT", "ITEM_SORT_KEY")
+        for order in ("SORT_ORDER_ASC", "SORT_ORDER_DESC")
+        for more in (
+            {},
+            {"namespace_prefix": ["space"]},
+            {"namespace_prefix": ["space", "7"], "exact_namespace": True},
+            {"key_prefix": "key-7"},
+            {"filters": [{"key": "n", "operator": "FILTER_OPERATOR_GT", "operand": "7"}]},
+            {"refresh_ttl": True},
+        )
+    ],
+    ("ListNamespaces", {}),
+    ("ListNamespaces", {"matches": [{"path": ["space"]}], "max_depth": 1}),
+    ("ListNamespaces", {"matches": [{"path": ["7"], "match_type": "NAMESPACE_MATCH_TYPE_SUFFIX"}]}),
+    ("GetItem", _I),
+    ("GetItem", {**_I, "refresh_ttl": True}),
+    ("PutItem", {**_I, "value": "{}"}),
+    ("PutItem", {**_I, "value": "{}", "expected_version": 1}),
+    ("PutItem", {**_I, "value": "{}", "expected_version": 0}),
+    ("Batch", {"operations": [{"get": _I}, {"put": {**_I, "value": "1"}}, {"delete": _I}, {"search": {}}, {"list_namespaces": {}}]}),
+    ("DeleteItem", {**_I, "allow_missing": True}),
+    ("DeleteNamespace", {"namespace": ["space", "7"]}),
+    ("GetAssistant", _A),
+    ("UpdateAssistant", {**_A, "name": "x", "metadata": "{}"}),
+    ("UpdateAssistant", {**_A, "expected_version": 99}),
+    ("ListAssistantVersions", _A),
+    ("ListAssistantVersions", {**_A, "metadata": '{"n": 7}'}),
+    ("SetLatestAssistantVersion", {**_A, "version": 1}),
+    ("CreateAssistant", {**_A, "graph_id": "x", "if_exists": "IF_EXISTS_DO_NOTHING"}),
+    ("GetThread", _T),
+    ("UpdateThread", {**_T, "values": "{}", "expected_status": [1]}),
+    ("UpdateThread", {**_T, "metadata": "{}", "remove_metadata_keys": ["a"]}),
+    ("SetThreadStatus", _T),
+    ("AddThreadState", _T),
+    ("AddThreadState", {**_T, "checkpoint_id": "state-1"}),
+    ("AddThreadState", {**_T, "parent_checkpoint": "null"}),
+    ("GetThreadState", _T),
+    ("ListThreadStates", _T),
+    ("ListThreadStates", {**_T, "before": "state-1", "metadata": "{}", "offset": 1}),
+    ("CopyThread", {**_T, "new_thread_id": "copy"}),
+    ("CreateThread", {**_T, "if_exists": "IF_EXISTS_DO_NOTHING"}),
+    ("CreateRun", {**_T, **_A}),
+    ("CreateRun", {**_T, **_A, "record_only": True}),
+    ("GetRun", {**_R, **_T}),
+    ("GetActiveRun", _T),
+    ("UpdateRun", {**_R, "status": "RUN_STATUS_ERROR"}),
+    ("DeleteRun", _R),
+    ("CreateCron", {**_T, **_A, **_NEW_CRON}),
+    ("CreateCron", {**_T, **_A, **_NEW_CRON, "record_only": True}),
+    ("GetCron", _C),
+    ("UpdateCron", {**_C, "payload": "{}"}),
+    ("UpdateCron", {**_C, **_NEW_CRON}),
+    ("DeleteCron", _C),
+    ("PruneThreads", {"thread_ids": ["thread-27", "x"], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"}),
+    ("PruneThreads", {"thread_ids": ["thread-47", "x"]}),
+    ("DeleteThread", _T),
+    ("DeleteAssistant", {**_A, "delete_threads": True}),
+    ("DeleteAssistant", {"assistant_id": "assistant-27"}),
+    ("ExportOwner", {}),
+    ("GetOwnerUsage", {}),
+    ("EraseOwner", {"owner_id": "owner-8"}),
+]
+#: Calls without an owner that an index must still serve: by id, by what hangs on an id, and the newest of all.
+UNSCOPED: list[tuple[str, dict[str, Any]]] = [
+    ("GetAssistant", {"assistant_id": "assistant-9"}),
+    ("GetThread", {"thread_id": "thread-9"}),
+    ("GetThreadState", {"thread_id": "thread-9"}),
+    ("ListThreadStates", {"thread_id": "thread-9"}),
+    ("AddThreadState", {"thread_id": "thread-9"}),
+    ("UpdateThread", {"thread_id": "thread-9", "values": "{}"}),
+    ("GetRun", {"run_id": "run-9"}),
+    ("SearchRuns", {"thread_id": "thread-9"}),
+    ("SearchRuns", {"assistant_id": "assistant-9"}),
+    ("GetActiveRun", {"thread_id": "thread-9"}),
+    ("CreateRun", {"thread_id": "thread-9", "assistant_id": "assistant-9", "record_only": True}),
+    ("SearchThreads", {"thread_ids": ["thread-9"]}),
+    ("SearchAssistants", {}),
+    ("SearchThreads", {}),
+    ("SearchRuns", {}),
+    ("SearchCrons", {}),
+    ("SearchItems", {}),
+    ("GetItem", {"namespace": ["a"], "key": "k"}),
+    ("PutItem", {"namespace": ["a"], "key": "k", "value": "1"}),
+    ("DeleteThread", {"thread_id": "thread-9"}),
+    ("DeleteAssistant", {"assistant_id": "assistant-9", "delete_threads": True}),
+]
+
+
+def test_every_method_is_explained() -> None:
+    assert {method for method, _ in CALLS} == METHODS.keys() - {"GetServerInfo", "Truncate"}
+
+
+async def test_no_call_of_an_owner_reads_a_whole_table(bench: Bench) -> None:
+    whole = []
+    for method, fields in CALLS:
+        for statement, nodes in await bench.plans(method, {"owner_id": OWNER, **fields}):
+            read = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & BIG
+            if read:
+                whole.append((method, fields, sorted(read), statement[:2000]))
+    assert not whole
+
+
+async def test_no_call_by_id_or_for_the_newest_reads_a_whole_table(bench: Bench) -> None:
+    whole = []
+    for method, fields in UNSCOPED:
+        for statement, nodes in await bench.plans(method, fields):
+            read = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & BIG
+            if read:
+                whole.append((method, fields, sorted(read), statement[:2000]))
+    assert not whole
+
+
+#: The index of each order, by the fields of the search. Assistants are those of two owners, the system's too.
+ORDERS: dict[str, dict[str, str]] = {
+    "SearchThreads": {
+        "CREATED_AT": "ix_threads_created_at",
+        "UPDATED_AT": "ix_threads_updated_at",
+        "STATE_UPDATED_AT": "ix_threads_state_updated_at",
+        "STATUS": "ix_threads_status",
+        "THREAD_ID": "ix_threads_id",
+    },
+    "SearchRuns": {
+        "CREATED_AT": "ix_runs_created_at",
+        "UPDATED_AT": "ix_runs_updated_at",
+        "STATUS": "ix_runs_status",
+        "RUN_ID": "ix_runs_id",
+    },
+    "SearchCrons": {
+        "CREATED_AT": "ix_crons_created_at",
+        "UPDATED_AT": "ix_crons_updated_at",
+        "NEXT_RUN_DATE": "ix_crons_next_run_date",
+        "END_TIME": "ix_crons_end_time",
+        "ASSISTANT_ID": "ix_crons_owner_assistant",
+        "THREAD_ID": "ix_crons_owner_thread",
+        "CRON_ID": "ix_crons_id",
+    },
+    "SearchItems": {"UPDATED_AT": "ix_store_items_updated_at", "KEY": "ix_store_items_key"},
+}
+
+
+@pytest.mark.parametrize("method", ORDERS)
+async def test_each_order_has_its_index(bench: Bench, method: str) -> None:
+    prefix = f"{method.removeprefix('Search').removesuffix('s').upper()}_SORT_"
+    for (sort, index), order in itertools.product(ORDERS[method].items(), ("SORT_ORDER_ASC", "SORT_ORDER_DESC")):
+        fields = {"owner_id": OWNER, "sort_by": prefix + sort, "sort_order": order}
+        [(_, nodes)] = await bench.plans(method, fields)
+        assert {node["Index Name"] for node in nodes if "Index Name" in node} == {index}, (sort, order)
+        assert not [node for node in nodes if node["Node Type"] in ("Sort", "Incremental Sort")], (sort, order)
+
+
+async def test_a_later_page_begins_in_the_index(bench: Bench) -> None:
+    for method, orders in ORDERS.items():
+        if method == "SearchItems":
+            continue
+        prefix = f"{method.removeprefix('Search').removesuffix('s').upper()}_SORT_"
+        for (sort, index), order in itertools.product(orders.items(), ("SORT_ORDER_ASC", "SORT_ORDER_DESC")):
+            fields = {"owner_id": OWNER, "sort_by": prefix + sort, "sort_order": order, "page_size": 10}
+            token = (await bench.api.call(method, **fields)).next_page_token
+            [(_, nodes)] = await bench.plans(method, {**fields, "page_token": token})
+            [scan] = [node for node in nodes if "Index Name" in node]
+            assert scan["Index Name"] == index
+            assert "ROW(" in scan["Index Cond"], (sort, order, scan)
+
+
+def test_what_reads_a_whole_table_is_named() -> None:
+    assert WHOLE
