@@ -56,8 +56,9 @@ check-client-floor: ## Run the client's generated code on the oldest gRPC and pr
 audit: setup ## Look up known vulnerabilities of everything in the locks
 	@$(BIN)/python scripts/audit.py
 
-benchmark: setup ## Measure the service next to its peers (BENCHMARK_ARGS="--quick" for rough figures)
-	@exec $(BIN)/python -m benchmarks $(BENCHMARK_ARGS)
+benchmark: ## Measure the service next to its peers (BENCHMARK_ARGS="--quick" for rough figures)
+	@scripts/setup.sh .venv-benchmark requirements/benchmark.txt --editable clients/python --editable .
+	@exec .venv-benchmark/bin/python -m benchmarks $(BENCHMARK_ARGS)
 
 generate: setup ## Regenerate clients/python/agentstorage/v1 from protos/
 	@scripts/generate.sh

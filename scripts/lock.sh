@@ -25,6 +25,7 @@ compile() {
 compile image pyproject.toml "$@"
 compile server pyproject.toml --extra embedded --constraint "$out/image.txt" "$@"
 compile dev pyproject.toml --extra embedded --group dev --constraint "$out/server.txt" "$@"
+compile benchmark pyproject.toml --extra embedded --group benchmark --constraint "$out/dev.txt" "$@"
 compile build --group build --constraint "$out/dev.txt" "$@"
 compile codegen --group codegen "$@"
 compile client-floor clients/python/pyproject.toml --group pyproject.toml:client-floor "$@"

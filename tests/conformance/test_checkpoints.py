@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from tests.conformance.expect import exists
 from tests.conformance.rows import ASSISTANTS, THREADS
 from tests.service import Api
 
@@ -115,8 +116,6 @@ async def test_copy_that_is_refused_copies_none(api: Api, connection: psycopg.As
     await api.call("CopyThread", owner_id=owner, thread_id=id, new_thread_id=f"{owner}-2", request_id="r")
     await api.call("CopyThread", owner_id=owner, thread_id=id, new_thread_id=f"{owner}-2", request_id="r")
     assert await found(connection, f"{owner}-2") == ALL
-    from tests.conformance.expect import exists
-
     with exists("thread", taken):
         await api.call("CopyThread", owner_id=owner, thread_id=id, new_thread_id=taken)
     assert await found(connection, taken) == NONE

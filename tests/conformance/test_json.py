@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from agentstorage.v1 import options_pb2 as options
+
 from tests.conformance.expect import invalid
 from tests.conformance.rows import THREADS
-from tests.service import METHODS, Api
+from tests.service import METHODS, Api, CallFailed
 
 # What is sent, and what comes back: keys by length and then bytes, the last of equal keys, numbers with every digit.
 KEPT = [
@@ -64,8 +66,6 @@ async def test_what_is_refused(api: Api, owner: str) -> None:
 
 def json_fields() -> list[tuple[str, str]]:
     """Every JSON field of every request, by method."""
-    from agentstorage.v1 import options_pb2 as options
-
     found = []
     for name, method in sorted(METHODS.items()):
         for field in method.input_type.fields:
@@ -77,14 +77,13 @@ def json_fields() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("method", "field"), json_fields())
 async def test_every_json_field_is_checked(api: Api, owner: str, method: str, field: str) -> None:
-    from tests.service import CallFailed
-
-    for bad in ("{", '"\\u0000"', "NaN"):
+    for bad in ("{4711", '"4711\\u0000"', '{"4711": NaN}'):
         with pytest.raises(CallFailed) as caught:
             await api.call(method, owner_id=owner, **{field: bad})
         assert (caught.value.code.name, caught.value.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
         assert field in caught.value.message
-        assert bad not in caught.value.message
+        # Nothing of the request comes back.
+        assert "4711" not in str(caught.value) + str(caught.value.fields)
 
 
 async def test_numbers_at_the_limit_of_numeric(api: Api, owner: str) -> None:

@@ -20,7 +20,7 @@ from storage_service.store.postgres.database import Database, Transaction
 from tests.postgres_server import PostgresServer
 from tests.service import METHODS, Api, CallFailed, DirectApi
 
-ROWS, OWNERS = 20_000, 20
+ROWS, OWNERS = 20_000, 200
 OWNER = "owner-7"
 BIG = frozenset(
     ("assistants", "assistant_versions", "threads", "thread_states", "runs", "store_items", "crons")
@@ -30,9 +30,9 @@ BIG = frozenset(
 WHOLE = {
     "unscoped": "a call without an owner that counts, or filters by what no index leads with, is about the rows of all owners",
 }
-_METADATA = "jsonb_build_object('owner', 'owner-' || n % 20, 'n', n, 'assistant_id', 'assistant-' || n)"
+_METADATA = f"jsonb_build_object('owner', 'owner-' || n % {OWNERS}, 'n', n, 'assistant_id', 'assistant-' || n)"
 _TIME = "timestamptz '2026-01-01' + n * interval '1 second'"
-#: Row n of each table belongs to owner n % 20, and hangs on row n of the others.
+#: Row n of each table belongs to owner n % {OWNERS}, and hangs on row n of the others.
 _FILL = f"""
 INSERT INTO langgraph_server.assistants (id, graph_id, name, metadata, created_at, updated_at)
     SELECT 'assistant-' || n, 'graph-' || n % 50, 'name ' || n, {_METADATA}, {_TIME}, {_TIME} FROM generate_series(1, {ROWS}) AS n;
@@ -47,7 +47,7 @@ INSERT INTO langgraph_server.runs (id, thread_id, assistant_id, status, metadata
     SELECT 'run-' || n, 'thread-' || n, 'assistant-' || n, CASE n % 50 WHEN 0 THEN 'pending' ELSE 'success' END, {_METADATA}, {_TIME}, {_TIME}
     FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO langgraph_server.store_items (namespace, key, owner_id, value, updated_at, expires_at, ttl_minutes)
-    SELECT 'space.' || n % 100, 'key-' || n, 'owner-' || n % 20, jsonb_build_object('n', n), {_TIME},
+    SELECT 'space.' || n % 100, 'key-' || n, 'owner-' || n % {OWNERS}, jsonb_build_object('n', n), {_TIME},
         CASE n % 10 WHEN 0 THEN timestamptz '2099-01-01' END, CASE n % 10 WHEN 0 THEN 60 END
     FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO langgraph_server.crons (id, assistant_id, thread_id, schedule, metadata, next_run_date, end_time, created_at, updated_at)
@@ -215,11 +215,11 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("UpdateCron", {**_C, "payload": "{}"}),
     ("UpdateCron", {**_C, **_NEW_CRON}),
     ("DeleteCron", _C),
-    ("PruneThreads", {"thread_ids": ["thread-27", "x"], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"}),
-    ("PruneThreads", {"thread_ids": ["thread-47", "x"]}),
+    ("PruneThreads", {"thread_ids": ["thread-207", "x"], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"}),
+    ("PruneThreads", {"thread_ids": ["thread-407", "x"]}),
     ("DeleteThread", _T),
     ("DeleteAssistant", {**_A, "delete_threads": True}),
-    ("DeleteAssistant", {"assistant_id": "assistant-27"}),
+    ("DeleteAssistant", {"assistant_id": "assistant-207"}),
     ("ExportOwner", {}),
     ("GetOwnerUsage", {}),
     ("EraseOwner", {"owner_id": "owner-8"}),
