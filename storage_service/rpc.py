@@ -172,17 +172,20 @@ class Pipeline:
                 try:
                     async for response in self.stream(method, request, context.invocation_metadata() or ()):
                         yield response
-                except errors.Failure as failure:
-                    await _abort(context, failure)
+                    return
+                except Exception as error:
+                    failure = _presentable(error)
+                await _abort(context, failure)
 
             return grpc.unary_stream_rpc_method_handler(stream)
 
         async def unary(request: bytes, context: Any) -> bytes:
             try:
                 return await self.answer(method, request, context.invocation_metadata() or (), context.time_remaining())
-            except errors.Failure as failure:
-                await _abort(context, failure)
-                raise
+            except Exception as error:
+                failure = _presentable(error)
+            await _abort(context, failure)
+            raise failure
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
@@ -330,6 +333,15 @@ async def _within(work: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
         task.cancel()
         raise errors.DeadlineExceeded()
     return task.result()
+
+
+def _presentable(error: Exception) -> errors.Failure:
+    """The failure, or, for a fault of the pipeline's own, one that says nothing: grpc would tell the client its text."""
+    if isinstance(error, errors.Failure):
+        return error
+    failure = errors.ServerFault(secrets.token_hex(8))
+    log.error("fault", extra={"fields": {"error_id": failure.metadata["error_id"]}}, exc_info=error)
+    return failure
 
 
 def _forget(task: asyncio.Task[bytes]) -> None:

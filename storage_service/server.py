@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -185,7 +186,6 @@ class Server:
         except RuntimeError as error:
             raise PortTaken(
                 f"can't listen on {address}: another process does, or the address is not of this machine"
-                + (", or the TLS certificate and key can't be used" if self._settings.tls_cert_file else "")
             ) from error
         await self._server.start()
         self._following = asyncio.create_task(self._follow(), name="health")
@@ -228,7 +228,14 @@ class _Handlers(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic in
 
 def _tls(settings: Settings) -> grpc.ServerCredentials:
     try:
+        # Of files that don't fit, grpc says no more than that it can't listen.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file, password=lambda: "")
         key, chain = Path(settings.tls_key_file).read_bytes(), Path(settings.tls_cert_file).read_bytes()
+    except ssl.SSLError as error:
+        raise SettingsError(
+            "STORAGE_TLS_CERT_FILE and STORAGE_TLS_KEY_FILE do not hold a certificate and its key, as PEM without a password"
+        ) from error
     except OSError as error:
         raise SettingsError(f"STORAGE_TLS_CERT_FILE or STORAGE_TLS_KEY_FILE can't be read: {error.strerror}") from error
     return grpc.ssl_server_credentials([(key, chain)])

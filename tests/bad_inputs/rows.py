@@ -1,7 +1,7 @@
 """Inputs that no client should send, by the rows of the catalogue of bad inputs, B1 to B72, with the status each gets.
 
-A row is a request as fields, or as raw bytes, with the code and reason of its failure; "OK" where it is taken. CANARY stands in the inputs for
-what no answer and no log may repeat.
+A row is a request as fields, or as raw bytes, with the code and reason of its failure; "OK" where it is taken. CANARY stands in the
+inputs for what no answer and no log may repeat.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ def _json(number: str, *texts: str, **how: Any) -> list[Row]:
     ]
 
 
-_PLACE = {"namespace": ["a"], "key": "k"}
-_CRON = {"assistant_id": "a", "record_only": True}
-_OK = {"code": "OK", "reason": ""}
+_PLACE: dict[str, Any] = {"namespace": ["a"], "key": "k"}
+_CRON: dict[str, Any] = {"assistant_id": "a", "record_only": True}
+_OK: dict[str, Any] = {"code": "OK", "reason": ""}
 _LONG = (CANARY * 30)[:256]
 
 
@@ -108,14 +108,20 @@ ROWS: list[Row] = [
     _item("B24", namespace=["a"] * 1000),
     _item("B24", namespace=["a"] * 33),
     _item("B24", namespace=[CANARY * 80_000]),
-    *[Row("B27", method, {"page_size": -1}) for method in ("SearchThreads", "SearchRuns", "SearchCrons", "SearchAssistants")],
+    *[
+        Row("B27", method, {"page_size": -1})
+        for method in ("SearchThreads", "SearchRuns", "SearchCrons", "SearchAssistants")
+    ],
     Row("B27", "SearchItems", {"limit": -1}),
     Row("B29", "SearchThreads", {"offset": -1}),
     Row("B29", "SearchThreads", {"offset": 10_001}),
     Row("B29", "SearchItems", {"offset": 2**31 - 1}),
     # A number of more than 32 bits is cut by the format of the message itself: its lower half is 0, the default.
     Row("B30", "SearchThreads", raw=lambda: _text_field(1, b"owner") + b"\x40" + b"\x80" * 9 + b"\x01", **_OK),
-    *[Row("B31", "SearchThreads", {"page_token": t}, reason="INVALID_PAGE_TOKEN") for t in ("AAAA", CANARY, "é", "A" * 4096)],
+    *[
+        Row("B31", "SearchThreads", {"page_token": t}, reason="INVALID_PAGE_TOKEN")
+        for t in ("AAAA", CANARY, "é", "A" * 4096)
+    ],
     Row("B31", "SearchThreads", {"page_token": "A" * 5000}),
     Row("B33", "CreateThread", {"status": 99}),
     Row("B33", "CreateThread", {"visibility": -1}),
@@ -132,7 +138,17 @@ ROWS: list[Row] = [
     *[_item("B37", ttl_minutes=minutes) for minutes in (0, -1, 1e12, "NaN", "Infinity", "-Infinity", 1e-300)],
     *[
         Row("B38", "CreateCron", {**_CRON, "schedule": text})
-        for text in (f"{CANARY} * * * *", "* * * * * *", "61 * * * *", "", "* " * 5000, "0 0 31 2 *", "@reboot", "\0", "é * * * *")
+        for text in (
+            f"{CANARY} * * * *",
+            "* * * * * *",
+            "61 * * * *",
+            "",
+            "* " * 5000,
+            "0 0 31 2 *",
+            "@reboot",
+            "\0",
+            "é * * * *",
+        )
     ],
     *[
         Row("B39", "CreateCron", {**_CRON, "schedule": "@daily", "timezone": zone})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
-from agentstorage.v1 import server_pb2, threads_pb2
 from google.rpc import error_details_pb2, status_pb2
 
+from agentstorage.v1 import common_pb2, server_pb2, threads_pb2
 from tests.postgres_server import PostgresServer
 from tests.service import ServerProcess
 
@@ -45,7 +45,7 @@ def server(
     file.write_text(_TOKENS)
     environment = {"STORAGE_TOKEN_FILE": str(file), "STORAGE_LOG_LEVEL": "INFO"}
     process = ServerProcess(request.param, url, environment=environment).start()
-    with Path(process.log).open() as log:
+    with process.log.open() as log:
         yield process
         process.stop()
         text = log.read()
@@ -54,28 +54,34 @@ def server(
 
 
 @pytest.fixture
-async def channel(server: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(server: ServerProcess) -> AsyncIterator[Any]:
     """A channel to it."""
     async with grpc.aio.insecure_channel(server.target) as channel:
         yield channel
 
 
 async def outcome(
-    channel: grpc.aio.Channel, metadata: Pairs, owner: str | None = "alice", path: str = f"{_SERVICE}SearchThreads", data: bytes = b""
+    channel: Any,
+    metadata: Pairs,
+    owner: str | None = "alice",
+    path: str = f"{_SERVICE}SearchThreads",
+    data: bytes = b"",
 ) -> tuple[str, str]:
     """The code and reason of a call with this metadata."""
     request = data or threads_pb2.SearchThreadsRequest(owner_id=owner).SerializeToString()
+    failure: Any = None
     try:
         await channel.unary_unary(path)(request, timeout=10, metadata=grpc.aio.Metadata(*metadata))
     except grpc.aio.AioRpcError as error:
-        details = dict(error.trailing_metadata() or ())["grpc-status-details-bin"]
-        assert isinstance(details, bytes)
-        assert b"canary" not in details
-        assert "canary" not in (error.details() or "")
-        info = error_details_pb2.ErrorInfo()
-        status_pb2.Status.FromString(details).details[0].Unpack(info)
-        return error.code().name, info.reason
-    return "OK", ""
+        failure = error
+    if failure is None:
+        return "OK", ""
+    details: bytes = dict(failure.trailing_metadata())["grpc-status-details-bin"]
+    assert b"canary" not in details
+    assert "canary" not in failure.details()
+    info = error_details_pb2.ErrorInfo()
+    status_pb2.Status.FromString(details).details[0].Unpack(info)
+    return failure.code().name, info.reason
 
 
 def bearer(token: str) -> Pairs:
@@ -105,14 +111,14 @@ def bearer(token: str) -> Pairs:
         (("token", _ONE),),
     ],
 )
-async def test_without_a_known_token(channel: grpc.aio.Channel, metadata: Pairs) -> None:
+async def test_without_a_known_token(channel: Any, metadata: Pairs) -> None:
     """B51, B53: missing, malformed, unknown, given twice, or under another name."""
     assert await outcome(channel, metadata) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
     # Before anything else is said of the request.
     assert await outcome(channel, metadata, data=b"\xff\xff") == ("UNAUTHENTICATED", "UNAUTHENTICATED")
 
 
-async def test_the_owner_is_the_credentials(channel: grpc.aio.Channel) -> None:
+async def test_the_owner_is_the_credentials(channel: Any) -> None:
     """B52: a token acts for its own owners only, whatever other metadata says."""
     assert await outcome(channel, bearer(_ONE)) == ("OK", "")
     assert await outcome(channel, (("authorization", f"bearer {_ONE}"),)) == ("OK", "")
@@ -128,7 +134,7 @@ async def test_the_owner_is_the_credentials(channel: grpc.aio.Channel) -> None:
 
 
 @pytest.mark.parametrize("token", [_ONE, _ALL, _CHIEF])
-async def test_no_text_stands_for_all_owners(channel: grpc.aio.Channel, token: str) -> None:
+async def test_no_text_stands_for_all_owners(channel: Any, token: str) -> None:
     """B54."""
     for owner in ("", "*", "%", "\0", "a" * 256):
         assert await outcome(channel, bearer(token), owner) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
@@ -137,7 +143,7 @@ async def test_no_text_stands_for_all_owners(channel: grpc.aio.Channel, token: s
     )
 
 
-async def test_rights(channel: grpc.aio.Channel) -> None:
+async def test_rights(channel: Any) -> None:
     """Calls without an owner and of the administrator need a right of their own, also from who may act for all owners."""
     for token, code, reason in (
         (_ONE, "INVALID_ARGUMENT", "OWNER_REQUIRED"),
@@ -146,13 +152,13 @@ async def test_rights(channel: grpc.aio.Channel) -> None:
     ):
         nobody = threads_pb2.SearchThreadsRequest(page_size=1).SerializeToString()
         assert await outcome(channel, bearer(token), data=nobody) == (code, reason)
-    truncate = server_pb2.TruncateRequest(resources=[2]).SerializeToString()
+    truncate = server_pb2.TruncateRequest(resources=[common_pb2.RESOURCE_THREADS]).SerializeToString()
     path = "/agentstorage.v1.ServerService/Truncate"
     for token, code in ((_ONE, "PERMISSION_DENIED"), (_ALL, "PERMISSION_DENIED"), (_CHIEF, "OK")):
         assert (await outcome(channel, bearer(token), path=path, data=truncate))[0] == code
 
 
-async def test_what_is_open_to_all(channel: grpc.aio.Channel) -> None:
+async def test_what_is_open_to_all(channel: Any) -> None:
     """Health says how the server is, to anybody; nothing of the service itself is open."""
     assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
     info = await outcome(channel, (), path="/agentstorage.v1.ServerService/GetServerInfo", data=b"\x08\x01")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any
 
 import grpc
 import psutil
 import pytest
-from agentstorage.v1 import server_pb2, threads_pb2
 
+from agentstorage.v1 import server_pb2, threads_pb2
 from tests.bad_inputs.rows import frame
 from tests.postgres_server import PostgresServer
 from tests.service import ServerProcess
@@ -20,7 +21,16 @@ _GET = "/agentstorage.v1.ThreadService/GetThread"
 _CREATE = "/agentstorage.v1.ThreadService/CreateThread"
 _INFO = "/agentstorage.v1.ServerService/GetServerInfo"
 _LARGE = 64 * 1024 * 1024
-_OPTIONS = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1), ("grpc.max_metadata_size", 1 << 20)]
+_OPTIONS = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_metadata_size", 1 << 20),
+]
+
+
+def connect(target: str, options: Sequence[tuple[str, Any]] = ()) -> Any:
+    """A channel whose methods take and give bytes."""
+    return grpc.aio.insecure_channel(target, options=options)
 
 
 @pytest.fixture(scope="module", params=("memory", "postgres"))
@@ -33,16 +43,16 @@ def server(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> I
 
 
 @pytest.fixture
-async def channel(server: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
+async def channel(server: ServerProcess) -> AsyncIterator[Any]:
     """A channel without limits of its own; in the end the server still answers on another."""
-    async with grpc.aio.insecure_channel(server.target, options=_OPTIONS) as channel:
+    async with connect(server.target, options=_OPTIONS) as channel:
         yield channel
-    async with grpc.aio.insecure_channel(server.target) as another:
+    async with connect(server.target) as another:
         answer = await another.unary_unary(_INFO)(b"", timeout=5)
         assert server_pb2.GetServerInfoResponse.FromString(answer).backend == server.backend
 
 
-async def outcome(call: grpc.aio.UnaryUnaryCall) -> tuple[str, str]:
+async def outcome(call: Any) -> tuple[str, str]:
     """The code and the details of a call."""
     return (await call.code()).name, await call.details() or ""
 
@@ -52,20 +62,20 @@ def thread(values: str = "", thread_id: str = "") -> bytes:
     return threads_pb2.CreateThreadRequest(owner_id="owner", values=values, thread_id=thread_id).SerializeToString()
 
 
-async def test_a_message_above_the_limit(channel: grpc.aio.Channel) -> None:
+async def test_a_message_above_the_limit(channel: Any) -> None:
     """B46."""
     code, _ = await outcome(channel.unary_unary(_CREATE)(thread('"' + "x" * _LARGE + '"'), timeout=20))
     assert code == "RESOURCE_EXHAUSTED"
 
 
-async def test_a_json_field_above_the_limit(channel: grpc.aio.Channel) -> None:
+async def test_a_json_field_above_the_limit(channel: Any) -> None:
     """B46: below the limit of a message and above that of a field."""
     code, details = await outcome(channel.unary_unary(_CREATE)(thread('"' + "x" * (17 << 20) + '"'), timeout=20))
     assert code == "INVALID_ARGUMENT"
     assert len(details) < 256
 
 
-async def test_an_answer_above_the_limit(channel: grpc.aio.Channel) -> None:
+async def test_an_answer_above_the_limit(channel: Any) -> None:
     """B47: the server refuses by itself, and smaller pages get through."""
     owner = f"large-{time.monotonic_ns()}"
     request = threads_pb2.CreateThreadRequest(owner_id=owner, values='"' + "x" * (15 << 20) + '"').SerializeToString()
@@ -95,7 +105,7 @@ async def test_a_compressed_message_that_is_large(server: ServerProcess) -> None
     before = process.memory_info().rss
     # A few hundred kilobytes on the wire.
     bomb = thread('"' + "x" * (2 * _LARGE) + '"')
-    async with grpc.aio.insecure_channel(server.target, options=_OPTIONS) as channel:
+    async with connect(server.target, options=_OPTIONS) as channel:
         call = channel.unary_unary(_CREATE)(bomb, timeout=20, compression=grpc.Compression.Gzip)
         assert (await call.code()).name == "RESOURCE_EXHAUSTED"
     assert process.memory_info().rss < before + 3 * _LARGE
@@ -106,19 +116,19 @@ async def test_an_unknown_encoding(server: ServerProcess) -> None:
     answer = await raw_call(server, [("grpc-encoding", "snappy")], frame(b"x", compressed=True))
     # The library refuses it before the service is asked, with 13, INTERNAL, where the catalogue would have UNIMPLEMENTED.
     assert b"grpc-status\x0213\x00\x0cgrpc-message&Error parsing 'grpc-encoding' metadata" in answer, answer
-    async with grpc.aio.insecure_channel(server.target) as channel:
+    async with connect(server.target) as channel:
         assert await channel.unary_unary(_INFO)(b"", timeout=5)
 
 
 @pytest.mark.parametrize("size", [9_000, 12_000, 64_000])
-async def test_metadata_above_the_limit(channel: grpc.aio.Channel, size: int) -> None:
+async def test_metadata_above_the_limit(channel: Any, size: int) -> None:
     """B50: always, not by chance."""
     for _ in range(4):
         call = channel.unary_unary(_INFO)(b"", timeout=5, metadata=grpc.aio.Metadata(("x-large", "x" * size)))
         assert (await call.code()).name == "RESOURCE_EXHAUSTED"
 
 
-async def test_metadata_below_the_limit(channel: grpc.aio.Channel) -> None:
+async def test_metadata_below_the_limit(channel: Any) -> None:
     for _ in range(10):
         call = channel.unary_unary(_INFO)(b"", timeout=5, metadata=grpc.aio.Metadata(("x-large", "x" * 6_000)))
         assert (await call.code()).name == "OK"
@@ -138,21 +148,21 @@ async def test_metadata_below_the_limit(channel: grpc.aio.Channel) -> None:
         "/",
     ],
 )
-async def test_an_unknown_path(channel: grpc.aio.Channel, path: str) -> None:
+async def test_an_unknown_path(channel: Any, path: str) -> None:
     """B66, B72."""
     code, details = await outcome(channel.unary_unary(path)(b"", timeout=5))
     assert code == "UNIMPLEMENTED"
     assert len(details) < 256
 
 
-async def test_a_path_above_the_limit(channel: grpc.aio.Channel) -> None:
+async def test_a_path_above_the_limit(channel: Any) -> None:
     """B72: a path of 8 KB is metadata above the limit."""
     code, _ = await outcome(channel.unary_unary("/agentstorage.v1.ThreadService/" + "x" * 8_192)(b"", timeout=5))
     assert code in ("UNIMPLEMENTED", "RESOURCE_EXHAUSTED")
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1e-9])
-async def test_a_deadline_that_is_over(channel: grpc.aio.Channel, seconds: float) -> None:
+async def test_a_deadline_that_is_over(channel: Any, seconds: float) -> None:
     """B67: at once; the library lets a call with a deadline of 0 win the race at times."""
     started = time.monotonic()
     code, _ = await outcome(channel.unary_unary(_CREATE)(thread(), timeout=seconds))
@@ -160,13 +170,13 @@ async def test_a_deadline_that_is_over(channel: grpc.aio.Channel, seconds: float
     assert time.monotonic() - started < 2
 
 
-async def test_no_deadline(channel: grpc.aio.Channel) -> None:
+async def test_no_deadline(channel: Any) -> None:
     """B67: the server gives it one of its own; here it is not needed."""
     request = threads_pb2.GetThreadRequest(owner_id="owner", thread_id="nowhere").SerializeToString()
     assert (await outcome(channel.unary_unary(_GET)(request)))[0] == "NOT_FOUND"
 
 
-async def test_a_stream_to_a_unary_method(channel: grpc.aio.Channel) -> None:
+async def test_a_stream_to_a_unary_method(channel: Any) -> None:
     """Two requests where one belongs, and none: the library answers these, and the server goes on."""
     for requests in ([thread(), thread()], []):
         call = channel.stream_unary(_CREATE)(iter(requests), timeout=1)
@@ -195,7 +205,7 @@ async def test_another_protocol(server: ServerProcess, data: bytes) -> None:
             await asyncio.wait_for(reader.read(-1), 10)
         writer.close()
     assert server.log.stat().st_size - size < 20_000
-    async with grpc.aio.insecure_channel(server.target) as channel:
+    async with connect(server.target) as channel:
         assert await channel.unary_unary(_INFO)(b"", timeout=5)
 
 
@@ -204,7 +214,7 @@ async def test_connections_that_say_nothing(server: ServerProcess) -> None:
     opened = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(100)]
     for _, writer in opened[::2]:
         writer.write(b"PRI * HTTP/2.0\r\n")
-    async with grpc.aio.insecure_channel(server.target) as channel:
+    async with connect(server.target) as channel:
         assert await channel.unary_unary(_INFO)(b"", timeout=5)
     for _, writer in opened:
         writer.close()

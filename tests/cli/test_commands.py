@@ -21,7 +21,9 @@ COMMANDS = ("serve", "health", "migrate", "doctor", "assign-owner", "settings")
 NOWHERE = "postgresql://app:hunter2@127.0.0.1:1/app"
 
 
-@pytest.mark.parametrize("command", [*((name,) for name in COMMANDS), ()], ids=lambda command: "".join(command) or "all")
+@pytest.mark.parametrize(
+    "command", [*((name,) for name in COMMANDS), ()], ids=lambda command: "".join(command) or "all"
+)
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_help(command: tuple[str, ...], flag: str) -> None:
     result = run(*command, flag)
@@ -93,7 +95,9 @@ def test_mistakes(command: tuple[str, ...], environment: dict[str, str], named: 
     assert "hunter2" not in result.stderr
 
 
-@pytest.mark.parametrize("command", [("frobnicate",), ("serve", "--colour"), ("serve", "--port", "x"), ("assign-owner",)])
+@pytest.mark.parametrize(
+    "command", [("frobnicate",), ("serve", "--colour"), ("serve", "--port", "x"), ("assign-owner",)]
+)
 def test_usage(command: tuple[str, ...]) -> None:
     result = run(*command)
     assert result.returncode == 2
@@ -107,7 +111,10 @@ def test_a_port_that_is_taken(server: ServerProcess) -> None:
     assert result.stdout == ""
     *others, line = result.stderr.splitlines()
     assert all('"level": "warning"' in other for other in others)
-    assert line == f"Error: can't listen on 127.0.0.1:{server.port}: another process does, or the address is not of this machine"
+    assert (
+        line
+        == f"Error: can't listen on 127.0.0.1:{server.port}: another process does, or the address is not of this machine"
+    )
 
 
 async def test_health(serve: Serve, server: ServerProcess) -> None:
@@ -206,8 +213,6 @@ def test_assign_owner_to_one(postgres_server: PostgresServer, make_database: Mak
     wrong = run("assign-owner", "--owner", "acme", "--resource", "unicorns", "--all-ownerless", DATABASE_URL=url)
     assert wrong.returncode != 0
     assert "Traceback" not in wrong.stderr
-
-
 
 
 @pytest.mark.parametrize("command", ["migrate", "doctor"])

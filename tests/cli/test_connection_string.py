@@ -46,7 +46,9 @@ def test_elsewhere_the_driver_decides(url: str) -> None:
 
 
 def test_times_are_bounded() -> None:
-    found = parameters("postgresql://u@db.example.com/db", DATABASE_STATEMENT_TIMEOUT="12.5", DATABASE_LOCK_TIMEOUT="0.5")
+    found = parameters(
+        "postgresql://u@db.example.com/db", DATABASE_STATEMENT_TIMEOUT="12.5", DATABASE_LOCK_TIMEOUT="0.5"
+    )
     assert "-c statement_timeout=12500" in found["options"]
     assert "-c lock_timeout=500" in found["options"]
     assert "-c idle_in_transaction_session_timeout=10000" in found["options"]
@@ -56,7 +58,9 @@ def test_times_are_bounded() -> None:
 
 
 def test_what_the_url_says_stays() -> None:
-    found = parameters("postgresql://u@db.example.com/db?connect_timeout=9&application_name=mine&options=-c%20geqo%3Doff")
+    found = parameters(
+        "postgresql://u@db.example.com/db?connect_timeout=9&application_name=mine&options=-c%20geqo%3Doff"
+    )
     assert (found["connect_timeout"], found["application_name"], found["options"]) == ("9", "mine", "-c geqo=off")
     assert found["dbname"] == "db"
 

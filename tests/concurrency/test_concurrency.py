@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import grpc
@@ -24,7 +24,7 @@ async def api(request: pytest.FixtureRequest, servers: dict[str, ServerProcess])
         yield GrpcApi(channel, "memory" if request.param == "memory" else "postgres")
 
 
-async def outcomes(calls: list[Awaitable[Any]]) -> tuple[list[Any], list[CallFailed]]:
+async def outcomes(calls: Sequence[Awaitable[Any]]) -> tuple[list[Any], list[CallFailed]]:
     """The answers and the failures of calls that run at once."""
     found = await asyncio.gather(*calls, return_exceptions=True)
     failures = [answer for answer in found if isinstance(answer, CallFailed)]
@@ -38,12 +38,12 @@ def reasons(failures: list[CallFailed]) -> set[str]:
     return {failure.reason for failure in failures}
 
 
-async def make(api: Api, owner: str) -> dict[str, str]:
+async def make(api: Api, owner: str) -> dict[str, Any]:
     """An assistant, a thread, a run and a cron of an owner, by the name of the field of their id."""
-    ids = {f"{kind}_id": f"{kind}-{owner}" for kind in ("assistant", "thread", "run", "cron")}
+    ids: dict[str, Any] = {f"{kind}_id": f"{kind}-{owner}" for kind in ("assistant", "thread", "run", "cron")}
     await api.call("CreateAssistant", owner_id=owner, assistant_id=ids["assistant_id"], graph_id="agent")
     await api.call("CreateThread", owner_id=owner, thread_id=ids["thread_id"])
-    parents = {"thread_id": ids["thread_id"], "assistant_id": ids["assistant_id"]}
+    parents: dict[str, Any] = {"thread_id": ids["thread_id"], "assistant_id": ids["assistant_id"]}
     await api.call("CreateRun", owner_id=owner, run_id=ids["run_id"], record_only=True, **parents)
     await api.call("CreateCron", owner_id=owner, cron_id=ids["cron_id"], schedule="0 0 1 1 *", **parents)
     return ids
@@ -52,7 +52,7 @@ async def make(api: Api, owner: str) -> dict[str, str]:
 @pytest.mark.parametrize("kind", ["assistant", "thread", "run", "cron"])
 async def test_no_metadata_key_is_lost(api: Api, owner: str, kind: str) -> None:
     ids = await make(api, owner)
-    id = {f"{kind}_id": ids[f"{kind}_id"]}
+    id: dict[str, Any] = {f"{kind}_id": ids[f"{kind}_id"]}
     update, get = f"Update{kind.title()}", f"Get{kind.title()}"
     calls = [api.call(update, owner_id=owner, metadata=json.dumps({f"key-{n}": n}), **id) for n in range(CALLERS)]
     _, failures = await outcomes(calls)
@@ -63,8 +63,8 @@ async def test_no_metadata_key_is_lost(api: Api, owner: str, kind: str) -> None:
 
 async def test_updates_of_different_fields_all_stay(api: Api, owner: str) -> None:
     ids = await make(api, owner)
-    thread = {"owner_id": owner, "thread_id": ids["thread_id"]}
-    changes = (
+    thread: dict[str, Any] = {"owner_id": owner, "thread_id": ids["thread_id"]}
+    changes: tuple[dict[str, Any], ...] = (
         {"config": '{"a": 1}'},
         {"values": '{"b": 2}'},
         {"interrupts": "[3]"},
@@ -80,7 +80,7 @@ async def test_updates_of_different_fields_all_stay(api: Api, owner: str) -> Non
 
 async def test_versions_of_an_assistant_have_no_gaps(api: Api, owner: str) -> None:
     ids = await make(api, owner)
-    assistant = {"owner_id": owner, "assistant_id": ids["assistant_id"]}
+    assistant: dict[str, Any] = {"owner_id": owner, "assistant_id": ids["assistant_id"]}
     calls = [api.call("UpdateAssistant", description=f"by {n}", **assistant) for n in range(CALLERS)]
     answers, failures = await outcomes(calls)
     assert not failures
@@ -95,7 +95,7 @@ async def test_versions_of_an_assistant_have_no_gaps(api: Api, owner: str) -> No
 async def test_an_older_version_and_updates_at_once(api: Api, owner: str) -> None:
     """No number is given twice while others make an older version current."""
     ids = await make(api, owner)
-    assistant = {"owner_id": owner, "assistant_id": ids["assistant_id"]}
+    assistant: dict[str, Any] = {"owner_id": owner, "assistant_id": ids["assistant_id"]}
     updates = [api.call("UpdateAssistant", description=f"by {n}", **assistant) for n in range(CALLERS)]
     latest = [api.call("SetLatestAssistantVersion", version=1, **assistant) for _ in range(8)]
     (answers, failures), (_, others) = await asyncio.gather(outcomes(updates), outcomes(latest))
@@ -107,7 +107,7 @@ async def test_an_older_version_and_updates_at_once(api: Api, owner: str) -> Non
 
 async def test_one_caller_wins_each_version_of_an_assistant(api: Api, owner: str) -> None:
     ids = await make(api, owner)
-    assistant = {"owner_id": owner, "assistant_id": ids["assistant_id"]}
+    assistant: dict[str, Any] = {"owner_id": owner, "assistant_id": ids["assistant_id"]}
     for version in range(1, 4):
         calls = [
             api.call("UpdateAssistant", expected_version=version, metadata=json.dumps({"winner": n}), **assistant)
@@ -121,7 +121,7 @@ async def test_one_caller_wins_each_version_of_an_assistant(api: Api, owner: str
 
 
 async def test_one_caller_wins_each_version_of_an_item(api: Api, owner: str) -> None:
-    item = {"owner_id": owner, "namespace": ["a"], "key": "k"}
+    item: dict[str, Any] = {"owner_id": owner, "namespace": ["a"], "key": "k"}
     for version in range(4):
         calls = [api.call("PutItem", expected_version=version, value=str(n), **item) for n in range(CALLERS)]
         answers, failures = await outcomes(calls)
@@ -131,7 +131,7 @@ async def test_one_caller_wins_each_version_of_an_item(api: Api, owner: str) -> 
 
 
 async def test_puts_of_an_item_are_counted_one_by_one(api: Api, owner: str) -> None:
-    item = {"owner_id": owner, "namespace": ["a"], "key": "k"}
+    item: dict[str, Any] = {"owner_id": owner, "namespace": ["a"], "key": "k"}
     answers, failures = await outcomes([api.call("PutItem", value=str(n), **item) for n in range(CALLERS)])
     assert not failures
     assert sorted(answer.item.version for answer in answers) == list(range(1, CALLERS + 1))
@@ -142,11 +142,11 @@ async def test_puts_of_an_item_are_counted_one_by_one(api: Api, owner: str) -> N
 
 async def test_status_changes_hands_once(api: Api, owner: str) -> None:
     ids = await make(api, owner)
-    thread = {"owner_id": owner, "thread_id": ids["thread_id"]}
-    claim = {"status": "THREAD_STATUS_BUSY", "expected_status": ["THREAD_STATUS_IDLE"]}
+    thread: dict[str, Any] = {"owner_id": owner, "thread_id": ids["thread_id"]}
+    claim: dict[str, Any] = {"status": "THREAD_STATUS_BUSY", "expected_status": ["THREAD_STATUS_IDLE"]}
     answers, failures = await outcomes([api.call("UpdateThread", **thread, **claim) for _ in range(CALLERS)])
     assert (len(answers), reasons(failures)) == (1, {"STATUS_MISMATCH"})
-    run = {"owner_id": owner, "run_id": ids["run_id"]}
+    run: dict[str, Any] = {"owner_id": owner, "run_id": ids["run_id"]}
     claim = {"status": "RUN_STATUS_RUNNING", "expected_status": ["RUN_STATUS_PENDING"]}
     answers, failures = await outcomes([api.call("UpdateRun", **run, **claim) for _ in range(CALLERS)])
     assert (len(answers), reasons(failures)) == (1, {"STATUS_MISMATCH"})
@@ -158,7 +158,12 @@ async def test_status_changes_hands_once(api: Api, owner: str) -> None:
 
 async def test_a_state_that_is_sent_many_times_is_kept_once(api: Api, owner: str) -> None:
     ids = await make(api, owner)
-    state = {"owner_id": owner, "thread_id": ids["thread_id"], "checkpoint_id": "same", "values": '{"a": 1}'}
+    state: dict[str, Any] = {
+        "owner_id": owner,
+        "thread_id": ids["thread_id"],
+        "checkpoint_id": "same",
+        "values": '{"a": 1}',
+    }
     answers, failures = await outcomes([api.call("AddThreadState", **state) for _ in range(CALLERS)])
     assert not failures
     assert len({answer.state.sequence for answer in answers}) == 1
@@ -168,7 +173,7 @@ async def test_a_state_that_is_sent_many_times_is_kept_once(api: Api, owner: str
 
 async def test_of_states_with_one_id_and_other_values_one_is_kept(api: Api, owner: str) -> None:
     ids = await make(api, owner)
-    state = {"owner_id": owner, "thread_id": ids["thread_id"], "checkpoint_id": "same"}
+    state: dict[str, Any] = {"owner_id": owner, "thread_id": ids["thread_id"], "checkpoint_id": "same"}
     calls = [api.call("AddThreadState", values=json.dumps({"n": n}), **state) for n in range(CALLERS)]
     answers, failures = await outcomes(calls)
     assert (len(answers), reasons(failures)) == (1, {"ALREADY_EXISTS"})
@@ -180,8 +185,10 @@ async def test_of_states_with_one_id_and_other_values_one_is_kept(api: Api, owne
 async def test_states_are_one_chain(api: Api, owner: str) -> None:
     """The parent that the server gives a state is the one added just before, and the thread has the newest's values."""
     ids = await make(api, owner)
-    thread = {"owner_id": owner, "thread_id": ids["thread_id"]}
-    calls = [api.call("AddThreadState", checkpoint_id=f"s{n}", values=json.dumps({"n": n}), **thread) for n in range(CALLERS)]
+    thread: dict[str, Any] = {"owner_id": owner, "thread_id": ids["thread_id"]}
+    calls = [
+        api.call("AddThreadState", checkpoint_id=f"s{n}", values=json.dumps({"n": n}), **thread) for n in range(CALLERS)
+    ]
     _, failures = await outcomes(calls)
     assert not failures
     states = (await api.call("ListThreadStates", page_size=100, **thread)).states
@@ -202,22 +209,26 @@ async def test_states_are_one_chain(api: Api, owner: str) -> None:
 )
 async def test_one_create_of_an_id_wins(api: Api, owner: str, other: str, method: str, id: str, field: str) -> None:
     ids = await make(api, owner)
-    fields = {"assistant_id": ids["assistant_id"], "thread_id": ids["thread_id"], "graph_id": "agent"}
+    fields: dict[str, Any] = {"assistant_id": ids["assistant_id"], "thread_id": ids["thread_id"], "graph_id": "agent"}
     fields |= {"schedule": "0 0 1 1 *", "record_only": True, id: f"new-{owner}"}
-    known = {"CreateAssistant": ("assistant_id",), "CreateThread": ("thread_id",), "CreateRun": ("run_id", "record_only")}
+    known = {
+        "CreateAssistant": ("assistant_id",),
+        "CreateThread": ("thread_id",),
+        "CreateRun": ("run_id", "record_only"),
+    }
     needed = known.get(method, ("cron_id", "schedule", "record_only"))
     if method in ("CreateRun", "CreateCron"):
         needed = (*needed, "assistant_id", "thread_id")
-    sent = {name: fields[name] for name in needed}
-    calls = [
-        api.call(method, owner_id=owner, **sent, **{field: json.dumps({"n": n}) if field in ("config", "kwargs") else f"n{n}"})
-        for n in range(CALLERS)
+    sent: dict[str, Any] = {name: fields[name] for name in needed}
+    contents: list[dict[str, Any]] = [
+        {field: json.dumps({"n": n}) if field in ("config", "kwargs") else f"n{n}"} for n in range(CALLERS)
     ]
+    calls = [api.call(method, owner_id=owner, **sent, **content) for content in contents]
     answers, failures = await outcomes(calls)
     assert (len(answers), reasons(failures)) == (1, {"ALREADY_EXISTS"})
     # A retry, from many, of one create is no failure.
-    sent[id] = f"again-{owner}"
-    calls = [api.call(method, owner_id=owner, request_id="r", **({"graph_id": "agent"} if id == "assistant_id" else {}), **sent) for _ in range(CALLERS)]
+    sent |= {id: f"again-{owner}", "request_id": "r"} | ({"graph_id": "agent"} if id == "assistant_id" else {})
+    calls = [api.call(method, owner_id=owner, **sent) for _ in range(CALLERS)]
     answers, failures = await outcomes(calls)
     assert not failures
     assert len({answer.SerializeToString(deterministic=True) for answer in answers}) == 1
@@ -225,7 +236,7 @@ async def test_one_create_of_an_id_wins(api: Api, owner: str, other: str, method
 
 async def test_one_run_is_admitted(api: Api, owner: str) -> None:
     ids = await make(api, owner)
-    run = {"owner_id": owner, "thread_id": ids["thread_id"], "assistant_id": ids["assistant_id"]}
+    run: dict[str, Any] = {"owner_id": owner, "thread_id": ids["thread_id"], "assistant_id": ids["assistant_id"]}
     await api.call("DeleteRun", owner_id=owner, run_id=ids["run_id"])
     calls = [api.call("CreateRun", run_id=f"{owner}-{n}", **run) for n in range(CALLERS)]
     answers, failures = await outcomes(calls)
@@ -258,7 +269,7 @@ async def test_batches_in_opposite_orders_all_end(api: Api, owner: str) -> None:
 
 async def test_a_thread_goes_while_states_come(api: Api, owner: str) -> None:
     for attempt in range(5):
-        thread = {"owner_id": owner, "thread_id": f"{owner}-{attempt}"}
+        thread: dict[str, Any] = {"owner_id": owner, "thread_id": f"{owner}-{attempt}"}
         await api.call("CreateThread", **thread)
         calls = [api.call("AddThreadState", checkpoint_id=f"s{n}", **thread) for n in range(CALLERS)]
         calls.insert(CALLERS // 2, api.call("DeleteThread", **thread))
@@ -272,6 +283,8 @@ async def test_a_thread_goes_while_states_come(api: Api, owner: str) -> None:
 async def test_of_many_deletes_one_finds_the_row(api: Api, owner: str) -> None:
     ids = await make(api, owner)
     for kind in ("cron", "run", "thread", "assistant"):
-        id = {f"{kind}_id": ids[f"{kind}_id"]}
-        answers, failures = await outcomes([api.call(f"Delete{kind.title()}", owner_id=owner, **id) for _ in range(CALLERS)])
+        id: dict[str, Any] = {f"{kind}_id": ids[f"{kind}_id"]}
+        answers, failures = await outcomes(
+            [api.call(f"Delete{kind.title()}", owner_id=owner, **id) for _ in range(CALLERS)]
+        )
         assert (len(answers), reasons(failures)) == (1, {"NOT_FOUND"})

@@ -67,7 +67,7 @@ KINDS = (ASSISTANTS, THREADS, RUNS, CRONS)
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 
 
-def scoped(owner: str | None) -> dict[str, str]:
+def scoped(owner: str | None) -> dict[str, Any]:
     """The field of the owner, absent for an unscoped call."""
     return {} if owner is None else {"owner_id": owner}
 

@@ -105,7 +105,22 @@ async def test_id_of_another_owner_is_taken(api: Api, kind: Kind, owner: str, ot
 async def test_ids_are_compared_byte_for_byte(api: Api, kind: Kind, owner: str) -> None:
     ids = [
         f"{owner}{end}"
-        for end in ("a", "A", "é", "e\u0301", "%", "_", "/../x", "\u202ea", "a\u200b", " ", "*", "\\", "\U0001f600", "'")
+        for end in (
+            "a",
+            "A",
+            "é",
+            "e\u0301",
+            "%",
+            "_",
+            "/../x",
+            "\u202ea",
+            "a\u200b",
+            " ",
+            "*",
+            "\\",
+            "\U0001f600",
+            "'",
+        )
     ]
     for id in ids:
         assert kind.id_of(await kind.create(api, owner, id)) == id

@@ -102,7 +102,7 @@ async def test_bad_fields(api: Api, owner: str, field: str, value: Any, enabled:
 
 @pytest.mark.parametrize("absent", ["thread", "assistant"])
 async def test_references(api: Api, owner: str, absent: str) -> None:
-    named = {
+    named: dict[str, Any] = {
         "thread_id": THREADS.id_of(await THREADS.create(api, owner)),
         "assistant_id": ASSISTANTS.id_of(await ASSISTANTS.create(api, owner)),
         "record_only": False,

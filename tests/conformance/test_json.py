@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 
 from agentstorage.v1 import options_pb2 as options
-
 from tests.conformance.expect import invalid
 from tests.conformance.rows import THREADS
-from tests.service import METHODS, Api, CallFailed
+from tests.service import METHODS, Api, CallFailed, request_of
 
 # What is sent, and what comes back: keys by length and then bytes, the last of equal keys, numbers with every digit.
 KEPT = [
@@ -69,7 +68,7 @@ def json_fields() -> list[tuple[str, str]]:
     found = []
     for name, method in sorted(METHODS.items()):
         for field in method.input_type.fields:
-            rule = field.GetOptions().Extensions[options.rule]  # type: ignore[index]  # the stubs know no extension
+            rule: options.FieldRule = field.GetOptions().Extensions[options.rule]  # type: ignore[index]  # the stubs know no extension
             if rule.format in (options.FORMAT_JSON, options.FORMAT_JSON_OBJECT, options.FORMAT_JSON_ARRAY):
                 found.append((name, field.name))
     return found
@@ -79,7 +78,7 @@ def json_fields() -> list[tuple[str, str]]:
 async def test_every_json_field_is_checked(api: Api, owner: str, method: str, field: str) -> None:
     for bad in ("{4711", '"4711\\u0000"', '{"4711": NaN}'):
         with pytest.raises(CallFailed) as caught:
-            await api.call(method, owner_id=owner, **{field: bad})
+            await api.call(method, request_of(method, {"owner_id": owner, field: bad}))
         assert (caught.value.code.name, caught.value.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
         assert field in caught.value.message
         # Nothing of the request comes back.

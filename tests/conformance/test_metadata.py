@@ -49,9 +49,7 @@ async def test_update_that_names_nothing_keeps_everything(api: Api, kind: Kind, 
 
 @every_kind
 @pytest.mark.parametrize("given", ['"somebody"', "null", '{"a": 1}', "1"])
-async def test_owner_is_stamped_and_cannot_be_changed(
-    api: Api, kind: Kind, owner: str, other: str, given: str
-) -> None:
+async def test_owner_is_stamped_and_cannot_be_changed(api: Api, kind: Kind, owner: str, other: str, given: str) -> None:
     row = await kind.create(api, owner, metadata=f'{{"owner": {given}, "a": 1}}')
     assert metadata_of(row) == {"owner": owner, "a": 1}
     changed = await update(api, kind, owner, kind.id_of(row), metadata=f'{{"owner": {given}, "b": 1}}')

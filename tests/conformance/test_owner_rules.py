@@ -83,7 +83,7 @@ async def test_foreign_is_absent(api: Api, kind: Kind, owner: str, other: str) -
 @pytest.mark.parametrize("verb", ["SetLatestAssistantVersion", "ListAssistantVersions"])
 async def test_versions_of_a_foreign_assistant(api: Api, owner: str, other: str, verb: str) -> None:
     id = ASSISTANTS.id_of(await ASSISTANTS.create(api, owner))
-    more = {"version": 1} if verb.startswith("Set") else {}
+    more: dict[str, Any] = {"version": 1} if verb.startswith("Set") else {}
     with not_found("assistant", id):
         await api.call(verb, owner_id=other, assistant_id=id, **more)
 
@@ -197,7 +197,7 @@ class TestSharedThread:
 
     async def reads(self, api: Api, thread_id: str, owner: str, reader: str) -> list[Any]:
         """What the reads by id answer."""
-        named = {"owner_id": reader, "thread_id": thread_id}
+        named: dict[str, Any] = {"owner_id": reader, "thread_id": thread_id}
         return [
             await api.call("GetThread", **named),
             await api.call("GetThreadState", **named),
@@ -221,14 +221,15 @@ class TestSharedThread:
         for more in ({}, {"thread_ids": [thread_id]}):
             assert await THREADS.search(api, other, **more) == []
             assert await THREADS.count(api, other, **more) == 0
-        for more in ({}, {"run_ids": [f"{owner}-r1"]}, {"assistant_id": "recorded-assistant"}):
+        filters: tuple[dict[str, Any], ...] = ({}, {"run_ids": [f"{owner}-r1"]}, {"assistant_id": "recorded-assistant"})
+        for more in filters:
             assert await RUNS.search(api, other, **more) == []
             assert await RUNS.count(api, other, **more) == 0
 
     async def test_written_by_its_owner_alone(self, api: Api, thread_id: str, owner: str, other: str) -> None:
         before = await self.reads(api, thread_id, owner, owner)
         assistant_id = ASSISTANTS.id_of(await ASSISTANTS.create(api, other))
-        named = {"owner_id": other, "thread_id": thread_id}
+        named: dict[str, Any] = {"owner_id": other, "thread_id": thread_id}
         for method, more in (
             ("UpdateThread", {"metadata": '{"a": 1}'}),
             ("UpdateThread", {"status": 1, "expected_status": [3]}),
@@ -260,10 +261,8 @@ class TestSharedThread:
             await THREADS.get(api, owner, copy.thread_id)
 
     async def test_private_again(self, api: Api, thread_id: str, owner: str, other: str) -> None:
-        await api.call(
-            "UpdateThread", owner_id=owner, thread_id=thread_id, visibility="THREAD_VISIBILITY_PRIVATE"
-        )
-        named = {"owner_id": other, "thread_id": thread_id}
+        await api.call("UpdateThread", owner_id=owner, thread_id=thread_id, visibility="THREAD_VISIBILITY_PRIVATE")
+        named: dict[str, Any] = {"owner_id": other, "thread_id": thread_id}
         for method in ("GetThread", "GetThreadState", "ListThreadStates", "CopyThread"):
             with not_found("thread", thread_id):
                 await api.call(method, **named)

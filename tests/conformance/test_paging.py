@@ -189,4 +189,6 @@ async def test_no_page_holds_more_than_1000(api: Api, owner: str) -> None:
     for size in (1000, 1001, 5000):
         response = await THREADS.call(api, "Search", owner, page_size=size)
         assert len(response.threads) == 1000
-        assert len(await THREADS.search(api, owner, page_size=size, page_token=response.next_page_token)) == total - 1000
+        assert (
+            len(await THREADS.search(api, owner, page_size=size, page_token=response.next_page_token)) == total - 1000
+        )

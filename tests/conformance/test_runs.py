@@ -91,9 +91,7 @@ async def test_enqueue_waits_in_line(place: Place) -> None:
 
 @pytest.mark.parametrize("strategy", [0, 1])
 async def test_of_sixteen_at_once_one_is_admitted(place: Place, strategy: int) -> None:
-    results = await asyncio.gather(
-        *(place.run(multitask_strategy=strategy) for _ in range(16)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(place.run(multitask_strategy=strategy) for _ in range(16)), return_exceptions=True)
     admitted = [result for result in results if not isinstance(result, BaseException)]
     refused = [result for result in results if isinstance(result, CallFailed)]
     assert (len(admitted), len(refused)) == (1, 15)
@@ -109,7 +107,7 @@ async def test_sixteen_at_once_wait_in_line(place: Place) -> None:
 
 
 async def test_sixteen_of_one_request_make_one_run(place: Place) -> None:
-    sent = {"run_id": f"{place.owner}-1", "request_id": "r1"}
+    sent: dict[str, Any] = {"run_id": f"{place.owner}-1", "request_id": "r1"}
     runs = await asyncio.gather(*(place.run(**sent) for _ in range(16)))
     assert all(run == runs[0] for run in runs)
     assert await RUNS.count(place.api, place.owner) == 1
@@ -162,8 +160,9 @@ async def test_record_only_writes_a_row_and_nothing_else(place: Place, status: i
 
 @pytest.mark.parametrize(("field", "value"), [("status", 7), ("multitask_strategy", 5), ("status", -1)])
 async def test_unknown_enum(place: Place, field: str, value: int) -> None:
+    fields: dict[str, Any] = {field: value}
     with invalid(field):
-        await place.run(**{field: value}, record_only=True)
+        await place.run(**fields, record_only=True)
 
 
 async def test_runs_of_others_block_no_thread(api: Api, owner: str, other: str) -> None:

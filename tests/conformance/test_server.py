@@ -78,7 +78,7 @@ async def test_truncate_needs_the_setting(stores: dict[str, Store], backend: str
 async def test_truncate_of_nothing(api: Api) -> None:
     with invalid("resources"):
         await api.call("Truncate")
-    with invalid("resources"):
+    with invalid("resources[0]"):
         await api.call("Truncate", resources=["RESOURCE_UNSPECIFIED"])
     with invalid("resources[0]"):
         await api.call("Truncate", resources=[6])
@@ -90,9 +90,7 @@ KINDS: dict[str, Kind] = {"ASSISTANTS": ASSISTANTS, "THREADS": THREADS, "RUNS": 
 
 
 @pytest.mark.parametrize("resource", [*KINDS, "ITEMS"])
-async def test_truncate_empties_the_named_resources_of_all(
-    api: Api, owner: str, other: str, resource: str
-) -> None:
+async def test_truncate_empties_the_named_resources_of_all(api: Api, owner: str, other: str, resource: str) -> None:
     for name in (owner, other):
         for kind in KINDS.values():
             await kind.create(api, name)

@@ -6,10 +6,9 @@ import asyncio
 from typing import Any
 
 import pytest
-
-from agentstorage.v1 import assistants_pb2, crons_pb2, runs_pb2, threads_pb2
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from agentstorage.v1 import assistants_pb2, crons_pb2, runs_pb2, threads_pb2
 from tests.conformance.expect import invalid
 from tests.conformance.rows import ASSISTANTS, CRONS, RUNS, THREADS, Kind, every_kind
 from tests.service import Api

@@ -14,9 +14,7 @@ EQ, NE, GT, GTE, LT, LTE = "EQ", "NE", "GT", "GTE", "LT", "LTE"
 
 
 async def fill(api: Api, owner: str, items: dict[str, str], namespace: tuple[str, ...] = ("a",)) -> None:
-    operations = [
-        {"put": {"namespace": list(namespace), "key": key, "value": value}} for key, value in items.items()
-    ]
+    operations = [{"put": {"namespace": list(namespace), "key": key, "value": value}} for key, value in items.items()]
     await api.call("Batch", owner_id=owner, operations=operations)
 
 
@@ -147,7 +145,19 @@ async def test_bad_searches(api: Api, owner: str, fields: dict[str, Any], named:
         await api.call("SearchItems", owner_id=owner, **fields)
 
 
-SPACES = [("a",), ("a", "b"), ("a", "b", "c"), ("ab",), ("a b",), ("a%",), ("a_",), ("a-",), ("a/",), ("A",), ("x", "a")]
+SPACES = [
+    ("a",),
+    ("a", "b"),
+    ("a", "b", "c"),
+    ("ab",),
+    ("a b",),
+    ("a%",),
+    ("a_",),
+    ("a-",),
+    ("a/",),
+    ("A",),
+    ("x", "a"),
+]
 
 
 async def spaces(api: Api, owner: str) -> None:
@@ -188,7 +198,7 @@ async def test_prefix_is_of_whole_labels(
 async def test_delete_namespace_is_of_whole_labels(api: Api, owner: str, other: str) -> None:
     for name in (owner, other):
         await spaces(api, name)
-    delete = {"namespace": ["a"]}
+    delete: dict[str, Any] = {"namespace": ["a"]}
     assert (await api.call("DeleteNamespace", owner_id=owner, **delete)).deleted == 3
     assert (await api.call("DeleteNamespace", owner_id=owner, **delete)).deleted == 0
     left = {"/".join(labels) for labels in SPACES} - {"a", "a/b", "a/b/c"}

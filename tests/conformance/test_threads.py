@@ -48,9 +48,10 @@ async def test_every_field_is_kept(api: Api, owner: str) -> None:
 
 @pytest.mark.parametrize("field", ["status", "visibility"])
 async def test_unknown_enum(api: Api, owner: str, field: str) -> None:
+    unknown: dict[str, Any] = {field: 99}
     id = THREADS.id_of(await THREADS.create(api, owner))
     with invalid(field):
-        await THREADS.create(api, owner, **{field: 99})
+        await THREADS.create(api, owner, **unknown)
     for number in (0, 99, -1):
         with invalid(field):
             await update(api, owner, id, **{field: number})
@@ -73,7 +74,17 @@ async def test_update_changes_one_field_and_keeps_the_others(
 ) -> None:
     row = await THREADS.create(api, owner, config='{"a": 1}', values="[1]", interrupts='"i"', metadata='{"m": 1}')
     changed = await update(api, owner, row.thread_id, **{field: value})
-    for name in ("thread_id", "metadata", "config", "status", "values", "interrupts", "error", "visibility", "created_at"):
+    for name in (
+        "thread_id",
+        "metadata",
+        "config",
+        "status",
+        "values",
+        "interrupts",
+        "error",
+        "visibility",
+        "created_at",
+    ):
         assert getattr(changed, name) == (value if name == field else getattr(row, name))
     assert changed.updated_at.ToMicroseconds() > row.updated_at.ToMicroseconds()
     assert changed.HasField("state_updated_at") is moves
@@ -175,7 +186,9 @@ async def test_search_by_ids_and_statuses(api: Api, owner: str) -> None:
 
 async def fill(api: Api, owner: str, other: str) -> Any:
     """A thread with everything that hangs on one, and rows that look like it."""
-    row = await THREADS.create(api, owner, f"{owner}-t", metadata='{"m": 1}', config='{"c": 1}', status=ERROR, visibility=2)
+    row = await THREADS.create(
+        api, owner, f"{owner}-t", metadata='{"m": 1}', config='{"c": 1}', status=ERROR, visibility=2
+    )
     id = row.thread_id
     for number in range(3):
         await add_state(
@@ -226,9 +239,7 @@ async def test_copy(api: Api, owner: str, other: str) -> None:
         for name in ("values", "next", "tasks", "metadata", "interrupts", "created_at"):
             assert getattr(mine, name) == getattr(theirs, name)
     for mine, parent in zip(copied[:2], ("c1", "c0"), strict=True):
-        assert_same(
-            mine.parent_checkpoint, {"thread_id": copy.thread_id, "checkpoint_ns": "", "checkpoint_id": parent}
-        )
+        assert_same(mine.parent_checkpoint, {"thread_id": copy.thread_id, "checkpoint_ns": "", "checkpoint_id": parent})
     assert copied[2].parent_checkpoint == ""
     assert await RUNS.count(api, owner, thread_id=copy.thread_id) == 0
     assert await CRONS.count(api, owner, thread_id=copy.thread_id) == 0
@@ -253,7 +264,8 @@ async def test_copy_to_an_id_that_is_taken(api: Api, owner: str, other: str) -> 
     first = await api.call("CopyThread", owner_id=owner, thread_id=id, new_thread_id=f"{owner}-2", request_id="r")
     again = await api.call("CopyThread", owner_id=owner, thread_id=id, new_thread_id=f"{owner}-2", request_id="r")
     assert again == first
-    for more in ({}, {"request_id": "r2"}):
+    others: tuple[dict[str, Any], ...] = ({}, {"request_id": "r2"})
+    for more in others:
         for taken in (id, f"{owner}-2", f"{owner}-foreign"):
             with exists("thread", taken):
                 await api.call("CopyThread", owner_id=owner, thread_id=id, new_thread_id=taken, **more)

@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 
+from tests.faults.servers import until
 from tests.service import CallFailed, GrpcApi
 
 
@@ -46,9 +47,11 @@ class Load:
     async def until_more(self, count: int, seconds: float = 20) -> None:
         """Wait until so many more calls have succeeded."""
         wanted = len(self.successes) + count
-        async with asyncio.timeout(seconds):
-            while len(self.successes) < wanted:
-                await asyncio.sleep(0.005)
+
+        async def are_there() -> bool:
+            return len(self.successes) >= wanted
+
+        await until(are_there, seconds)
 
     def first_success_after(self, moment: float) -> float:
         """The seconds from a moment to the first call that succeeded after it."""

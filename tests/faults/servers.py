@@ -73,7 +73,7 @@ async def until(check: Callable[[], Awaitable[object]], seconds: float) -> float
     return time.monotonic() - started
 
 
-async def health(channel: grpc.aio.Channel, service: str = "", timeout: float = 2.0) -> str:
+async def health(channel: grpc.aio.Channel, service: str = "") -> str:
     """What the health service says, or the name of the status with which asking failed."""
     check = channel.unary_unary(
         "/grpc.health.v1.Health/Check",
@@ -81,7 +81,7 @@ async def health(channel: grpc.aio.Channel, service: str = "", timeout: float = 
         response_deserializer=health_pb2.HealthCheckResponse.FromString,
     )
     try:
-        response = await check(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
+        response = await check(health_pb2.HealthCheckRequest(service=service), timeout=2)
     except grpc.aio.AioRpcError as error:
         return str(error.code().name)
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(response.status))
@@ -111,19 +111,17 @@ async def until_ok(api: GrpcApi, seconds: float, owner: str = "probe") -> float:
 
 def troubles(log: Path) -> list[str]:
     """The lines of a log that tell of a fault of the server: errors, tracebacks, anything that is not a line of JSON."""
-    found = []
-    for line in log.read_text().splitlines():
-        try:
-            if json.loads(line)["level"] in ("debug", "info", "warning"):
-                continue
-        except (ValueError, KeyError, TypeError):
-            if line == "stopping":
-                continue
-        found.append(line)
-    return found
+    return [line for line in log.read_text().splitlines() if _level(line) not in ("debug", "info", "warning")]
 
 
-def run(*arguments: str, timeout: float = 30, **environment: str) -> subprocess.CompletedProcess[str]:
+def _level(line: str) -> str:
+    try:
+        return str(json.loads(line)["level"])
+    except (ValueError, KeyError, TypeError):
+        return "none"
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the service to its end, with nothing else in its environment."""
     return subprocess.run(
         [sys.executable, "-m", "storage_service", *arguments],
@@ -131,6 +129,6 @@ def run(*arguments: str, timeout: float = 30, **environment: str) -> subprocess.
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=30,
         check=False,
     )

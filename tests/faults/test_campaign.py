@@ -20,7 +20,7 @@ from tests.faults.servers import Record, Serve, troubles, until_healthy, until_o
 from tests.faults.test_frozen import backends
 from tests.service import GrpcApi
 
-SECONDS = float(os.environ.get("FAULT_SECONDS", "12"))
+SECONDS = float(os.environ.get("FAULT_SECONDS", "8"))
 FAULTS = ("stop", "kill", "restart", "freeze", "freeze one", "reset", "silence", "slow", "cut a commit")
 
 

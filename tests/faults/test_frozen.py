@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.cluster import Cluster, freeze, thaw
 from tests.faults.load import Load
-from tests.faults.servers import Record, health, troubles, until_healthy, until_ok
+from tests.faults.servers import Record, health, troubles, until, until_healthy, until_ok
 from tests.service import CallFailed, GrpcApi, ServerProcess
 
 DEADLINE, UNAVAILABLE = "DEADLINE_EXCEEDED", "UNAVAILABLE"
@@ -39,13 +39,13 @@ def frozen(cluster: Cluster, channel: grpc.aio.Channel) -> Iterator[Cluster]:
 
 
 async def ends(
-    channel: grpc.aio.Channel, method: str, fields: dict[str, Any], timeout: float | None
+    channel: grpc.aio.Channel, method: str, fields: dict[str, Any], deadline: float | None
 ) -> tuple[str, float]:
     """With which status a call ends, and after how many seconds; AssertionError when it hangs."""
     started = time.monotonic()
     async with asyncio.timeout(CAP + 4):
         try:
-            await GrpcApi(channel, "postgres", timeout=timeout).call(method, owner_id="o", **fields)
+            await GrpcApi(channel, "postgres", timeout=deadline).call(method, owner_id="o", **fields)
         except CallFailed as failure:
             return failure.code.name, time.monotonic() - started
     return "OK", time.monotonic() - started
@@ -77,10 +77,13 @@ async def test_all_of_it(
     back = await until_ok(api, 3)
     record_property("first_ok_seconds", round(back, 2))
     await until_healthy(channel, 2)
+
     # Nothing of what was left behind is in the way: connections are free again.
-    async with asyncio.timeout(20):
-        while (info := await api.call("GetServerInfo")).pool.waiting or not info.pool.size:
-            await asyncio.sleep(0.05)
+    async def is_free() -> bool:
+        info = await api.call("GetServerInfo")
+        return info.pool.size > 0 and not info.pool.waiting
+
+    await until(is_free, 20)
     assert troubles(server.log) == []
 
 

@@ -96,8 +96,8 @@ async def test_killed_while_starting_again_and_again(serve: Serve, database: str
         await asyncio.sleep(milliseconds / 1000)
         os.kill(starting.process.pid, signal.SIGKILL)
         await asyncio.wait({started})
-        if started.exception() is None:
-            end(starting)
+        assert started.exception() is None or isinstance(started.exception(), RuntimeError)
+        end(starting)
     await serves(await serve(database))
 
 

@@ -33,7 +33,6 @@ async def test_ends_cleanly(serve: Serve, make_database: MakeDatabase, backend: 
         server.process.send_signal(number)
         assert await ended(server, 10) == 0
     assert troubles(server.log) == []
-    assert "stopping" in server.log.read_text()
 
 
 async def test_ends_before_it_has_begun(serve: Serve) -> None:
@@ -63,10 +62,12 @@ async def test_health_first(serve: Serve) -> None:
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )(health_pb2.HealthCheckRequest(service=""), timeout=20)
         first = await watch.read()
+        assert isinstance(first, health_pb2.HealthCheckResponse)
         assert first.status == health_pb2.HealthCheckResponse.SERVING
         server.process.terminate()
         told = time.monotonic()
         second = await watch.read()
+        assert isinstance(second, health_pb2.HealthCheckResponse)
         assert second.status == health_pb2.HealthCheckResponse.NOT_SERVING
         assert time.monotonic() - told < 1
         for service in ("", "agentstorage.v1.StoreService"):

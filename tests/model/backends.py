@@ -23,7 +23,8 @@ class Failed(Exception):
     def __init__(self, error: grpc.RpcError) -> None:
         self.code: grpc.StatusCode = error.code()
         info, fields = error_details_pb2.ErrorInfo(), {}
-        trailers = dict(error.trailing_metadata() or ())
+        found: Any = error.trailing_metadata() or ()
+        trailers: dict[str, Any] = dict(found)
         for detail in status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b"")).details:
             bad_request = error_details_pb2.BadRequest()
             if detail.Unpack(bad_request):
@@ -31,7 +32,7 @@ class Failed(Exception):
             else:
                 detail.Unpack(info)
         self.id = info.metadata.get("id", "")
-        self.seen = {
+        self.seen: dict[str, Any] = {
             "code": self.code.name,
             "message": error.details(),
             "reason": info.reason,
@@ -128,10 +129,12 @@ class Both:
                 raise Difference(f"{where}\n  memory:   {shown[0]}\n  postgres: {shown[1]}")
             if left.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE):
                 raise Difference(f"{where}\n  both: {left.seen}")
-            return left
+            return left if isinstance(left, Failed) else right
         wrong = self._compare(MessageToDict(left), MessageToDict(right), "")
         if wrong:
-            raise Difference(f"{where}\n  {wrong}\n  memory:   {MessageToDict(left)}\n  postgres: {MessageToDict(right)}")
+            raise Difference(
+                f"{where}\n  {wrong}\n  memory:   {MessageToDict(left)}\n  postgres: {MessageToDict(right)}"
+            )
         return left, right
 
     def _compare(self, left: Any, right: Any, name: str) -> str:

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from agentstorage.v1 import options_pb2
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import strategies as st
 
+from agentstorage.v1 import options_pb2
 from tests.service import METHODS
 
 # "@A", "@B" and "@system" stand for the owners of an example.
@@ -31,9 +31,35 @@ _POOL_OF = {
     "new_thread_id": "thread_id",
     "before": "checkpoint_id",
 }
-NAMESPACES = (("a", "b"), ("a", "b"), ("a", "b"), ("a",), ("a", "bc"), ("A",), ("a%",), ("a", "b", "é"), ("a/",), ("a-",))
+NAMESPACES = (
+    ("a", "b"),
+    ("a", "b"),
+    ("a", "b"),
+    ("a",),
+    ("a", "bc"),
+    ("A",),
+    ("a%",),
+    ("a", "b", "é"),
+    ("a/",),
+    ("a-",),
+)
 LABELS = ("a", "b", "A", "a%", "é", "*", "a_", "bc")
-KEYS = (*("k",) * 8, "K", "a", "k%", "k_", "k\\", "é", "e\u0301", " ", "k.1", "\U0001f600", "\uffff", "'; DROP TABLE x --", "\u202ek")
+KEYS = (
+    *("k",) * 8,
+    "K",
+    "a",
+    "k%",
+    "k_",
+    "k\\",
+    "é",
+    "e\u0301",
+    " ",
+    "k.1",
+    "\U0001f600",
+    "\uffff",
+    "'; DROP TABLE x --",
+    "\u202ek",
+)
 NAMES = ("", "Ärger", "ärger", "STRASSE", "straße", "a%b", "a_b", "a\\b", "İstanbul", "ΣΑΣ", "σας", "x" * 300, "\u200b")
 OBJECTS = (
     "{}",
@@ -54,7 +80,17 @@ OBJECTS = (
     '{"a":\t[ ] ,\n"z":{"y" :"\\n\\t\\"\\/\\b"}}',
     '{"a": "\x7f\u2028"}',
 )
-BAD_JSON = ("{", "[1,]", '{"a": NaN}', '{"a": "\\u0000"}', '{"a": "\\ud800"}', "[" * 101 + "]" * 101, "1e999999", "\ufeff{}", "'a'")
+BAD_JSON = (
+    "{",
+    "[1,]",
+    '{"a": NaN}',
+    '{"a": "\\u0000"}',
+    '{"a": "\\ud800"}',
+    "[" * 101 + "]" * 101,
+    "1e999999",
+    "\ufeff{}",
+    "'a'",
+)
 VALUES = (
     *OBJECTS,
     "1",
@@ -74,8 +110,36 @@ VALUES = (
     '{"a": {"x": 1.00}}',
     '{"a": [1.0]}',
 )
-OPERANDS = ("1", "1.0", "9.5", '"1"', '"é"', '"Z"', "null", "true", "[1]", '{"x": 1}', "-0.0", "9007199254740993", '""', "1e400")
-SCHEDULES = ("0 0 1 1 *", "@yearly", "0 0 1 1 *", "@annually", "0 0 1 1 1", "@Annually", "30 2 29 2 *", "0 0 1 JAN *", "0 0 31 2 *", "* * * * * *", "61 * * * *", "x")
+OPERANDS = (
+    "1",
+    "1.0",
+    "9.5",
+    '"1"',
+    '"é"',
+    '"Z"',
+    "null",
+    "true",
+    "[1]",
+    '{"x": 1}',
+    "-0.0",
+    "9007199254740993",
+    '""',
+    "1e400",
+)
+SCHEDULES = (
+    "0 0 1 1 *",
+    "@yearly",
+    "0 0 1 1 *",
+    "@annually",
+    "0 0 1 1 1",
+    "@Annually",
+    "30 2 29 2 *",
+    "0 0 1 JAN *",
+    "0 0 31 2 *",
+    "* * * * * *",
+    "61 * * * *",
+    "x",
+)
 ZONES = ("", "UTC", "UTC", "Asia/Kolkata", "Europe/Berlin", "America/Sao_Paulo", "Mars/Phobos", "../etc/passwd")
 TEXTS = {
     "graph_id": ("agent", "Agent", "agent-%"),
@@ -107,7 +171,7 @@ _SOMETIMES = st.integers(0, 9).map(lambda number: number > 6)
 Draw = Callable[[Any], Any]
 
 
-def _text(field: FieldDescriptor, form: int) -> st.SearchStrategy[str]:
+def _text(field: Any, form: int) -> st.SearchStrategy[str]:
     name = field.name
     if name in IDS or name in _POOL_OF:
         return st.sampled_from(IDS[_POOL_OF.get(name, name)])
@@ -124,7 +188,7 @@ def _text(field: FieldDescriptor, form: int) -> st.SearchStrategy[str]:
     return st.sampled_from(TEXTS[name])
 
 
-def _value(field: FieldDescriptor) -> Draw:
+def _value(field: Any) -> Draw:
     """What draws one value of a field."""
     rule = field.GetOptions().Extensions[options_pb2.rule]
     if field.type == FieldDescriptor.TYPE_STRING:
@@ -139,7 +203,7 @@ def _value(field: FieldDescriptor) -> Draw:
     return lambda draw: draw(chosen)
 
 
-def _message(descriptor: Descriptor) -> Draw:
+def _message(descriptor: Any) -> Draw:
     """What draws a message: required fields nearly always, others sometimes."""
     fields = [(field, *_field(field)) for field in descriptor.fields if field.name not in ("owner_id", "page_token")]
     make = GetMessageClass(descriptor)
@@ -160,26 +224,32 @@ def _message(descriptor: Descriptor) -> Draw:
     return draw_message
 
 
-def always(field: FieldDescriptor) -> bool:
+def always(field: Any) -> bool:
     """Whether the field is an id that the server would make by itself: the two would make different ones."""
     makes = field.containing_type.name.startswith(("Create", "Copy", "AddThreadState"))
-    return makes and field.name in (*IDS, "new_thread_id") and not (field.name == "thread_id" and "Cron" in field.containing_type.name)
+    return (
+        makes
+        and field.name in (*IDS, "new_thread_id")
+        and not (field.name == "thread_id" and "Cron" in field.containing_type.name)
+    )
 
 
 _drawers: dict[str, Draw] = {}
 
 
-def _drawer(descriptor: Descriptor) -> Draw:
+def _drawer(descriptor: Any) -> Draw:
     if descriptor.full_name not in _drawers:
         _drawers[descriptor.full_name] = _message(descriptor)
     return _drawers[descriptor.full_name]
 
 
 #: Given nearly always: without them most calls would be refused, or leave nothing to meet again.
-_OFTEN = frozenset({"assistant_id", "thread_id", "run_id", "cron_id", "checkpoint_id", "new_thread_id", "metadata", "record_only"})
+_OFTEN = frozenset(
+    {"assistant_id", "thread_id", "run_id", "cron_id", "checkpoint_id", "new_thread_id", "metadata", "record_only"}
+)
 
 
-def _field(field: FieldDescriptor) -> tuple[bool, Callable[[Draw, Any], None]]:
+def _field(field: Any) -> tuple[bool, Callable[[Draw, Any], None]]:
     """Whether a field is given nearly always, and what fills it."""
     name = field.name
     rule = field.GetOptions().Extensions[options_pb2.rule]
@@ -193,7 +263,8 @@ def _field(field: FieldDescriptor) -> tuple[bool, Callable[[Draw, Any], None]]:
         labels = st.lists(st.sampled_from(LABELS), min_size=1, max_size=3)
         return True, lambda draw, message: message.path.extend(draw(labels))
     if name == "fields":
-        columns = [f.name for f in GetMessageClass(METHODS[request.removesuffix("Request")].output_type).DESCRIPTOR.fields[0].message_type.fields]
+        rows: Any = METHODS[request.removesuffix("Request")].output_type.fields[0].message_type
+        columns = [f.name for f in rows.fields]
         masks = st.lists(st.sampled_from((*columns, *columns, *columns, "secret")), min_size=1, max_size=3)
         return False, lambda draw, message: message.fields.paths.extend(draw(masks))
     if name == "end_time":
@@ -231,7 +302,11 @@ _NOT_OF_ROWS = ("Truncate", "GetServerInfo", "ExportOwner", "EraseOwner")
 
 def _family(service: str, *more: str) -> st.SearchStrategy[tuple[str, str, Message]]:
     """Methods of a service; those that make rows more often than the others."""
-    own = [name for name, method in METHODS.items() if method.containing_service.name == service and name not in _NOT_OF_ROWS]
+    own = [
+        name
+        for name, method in METHODS.items()
+        if method.containing_service.name == service and name not in _NOT_OF_ROWS
+    ]
     makers = [name for name in own if name.startswith(("Create", "Put", "Add", "Update"))]
     return _requests((*own, *makers, *more))
 

@@ -1,7 +1,7 @@
 """Memory against Postgres: a state machine sends the same random calls to a server on each and compares every answer.
 
-A longer run: ``MODEL_STEPS=200000 .venv/bin/python -m pytest tests/model --timeout 0``. A failing run prints the calls that lead to the difference,
-shrunk, and the seed to repeat it with (``--hypothesis-seed``).
+A longer run: ``MODEL_STEPS=200000 .venv/bin/python -m pytest tests/model``. A failing run prints the calls that lead to
+the difference, shrunk, and the seed to repeat it with (``--hypothesis-seed``).
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from tests.service import METHODS, ServerProcess
 STEPS = int(os.environ.get("MODEL_STEPS", "10000"))
 STEPS_OF_AN_EXAMPLE = 50
 _GETS = {"assistants": "GetAssistant", "threads": "GetThread", "runs": "GetRun", "crons": "GetCron", "items": "GetItem"}
-_COUNTS = {"SearchAssistants": "CountAssistants", "SearchThreads": "CountThreads", "SearchRuns": "CountRuns", "SearchCrons": "CountCrons"}
+_COUNTS = {
+    "SearchAssistants": "CountAssistants",
+    "SearchThreads": "CountThreads",
+    "SearchRuns": "CountRuns",
+    "SearchCrons": "CountCrons",
+}
 _FIRST: tuple[tuple[str, dict[str, Any]], ...] = (
     ("CreateAssistant", {"assistant_id": "assistant-1", "graph_id": "agent"}),
     ("CreateThread", {"thread_id": "thread-1", "metadata": '{"assistant_id": "assistant-1"}'}),
@@ -39,7 +44,7 @@ _FIRST: tuple[tuple[str, dict[str, Any]], ...] = (
 
 def ask(method: str, owner: str | None = None, **fields: Any) -> Any:
     """A request of a method."""
-    request = GetMessageClass(METHODS[method].input_type)(**fields)
+    request: Any = GetMessageClass(METHODS[method].input_type)(**fields)
     if owner is not None:
         request.owner_id = owner
     return request
@@ -151,7 +156,11 @@ class Machine(RuleBasedStateMachine):
             for descriptor in counting.DESCRIPTOR.fields:
                 if not descriptor.has_presence or request.HasField(descriptor.name):
                     value = getattr(request, descriptor.name)
-                    (getattr(counting, descriptor.name).extend if descriptor.is_repeated else _setter(counting, descriptor.name))(value)
+                    (
+                        getattr(counting, descriptor.name).extend
+                        if descriptor.is_repeated
+                        else _setter(counting, descriptor.name)
+                    )(value)
             counted = self.both.call(_COUNTS[method], counting)
             assert not isinstance(counted, Failed)
             assert counted[0].count == len(found)
@@ -183,7 +192,7 @@ class Machine(RuleBasedStateMachine):
             for field, ids in requests.IDS.items():
                 method = f"Delete{field.removesuffix('_id').title()}"
                 for id in ids if method in METHODS else ():
-                    side.call(method, ask(method, **{field: id, "allow_missing": True}))
+                    side.call(method, ask(method, None, **{field: id}, allow_missing=True))
             for namespace in requests.NAMESPACES:
                 side.call("DeleteNamespace", ask("DeleteNamespace", namespace=namespace))
             for method in _COUNTS.values():
@@ -210,7 +219,7 @@ def both(postgres_server: PostgresServer) -> Iterator[Both]:
 def test_memory_and_postgres_answer_the_same(both: Both) -> None:
     Machine.both, Machine.steps = both, 0
     Machine.outcomes.clear()
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Machine,
         settings=settings(
             # Some examples end early: a tenth more than enough.

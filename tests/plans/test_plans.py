@@ -10,9 +10,9 @@ from typing import Any
 
 import psycopg
 import pytest
-from agentstorage.v1 import assistants_pb2, crons_pb2, runs_pb2, threads_pb2
 from psycopg import AsyncRawCursor
 
+from agentstorage.v1 import assistants_pb2, crons_pb2, runs_pb2, threads_pb2
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
 from storage_service.store.postgres import DatabaseSettings, PostgresStore
@@ -23,13 +23,15 @@ from tests.service import METHODS, Api, CallFailed, DirectApi
 ROWS, OWNERS = 20_000, 200
 OWNER = "owner-7"
 BIG = frozenset(
-    ("assistants", "assistant_versions", "threads", "thread_states", "runs", "store_items", "crons")
-    + ("checkpoints", "checkpoint_blobs", "checkpoint_writes")
+    {
+        *("assistants", "assistant_versions", "threads", "thread_states", "runs", "store_items", "crons"),
+        *("checkpoints", "checkpoint_blobs", "checkpoint_writes"),
+    }
 )
-#: Calls that read a table whole by their meaning, with the reason.
-WHOLE = {
-    "unscoped": "a call without an owner that counts, or filters by what no index leads with, is about the rows of all owners",
-}
+#: Methods about all that an owner has: on a table of this size a scan may be as cheap as the owner's part through an index. They must
+#: have that way, which larger tables make them take. (Calls without an owner that count, or filter by what no index begins with, are
+#: about the rows of all owners and read them all.)
+BULK = frozenset({"ExportOwner", "GetOwnerUsage"})
 _METADATA = f"jsonb_build_object('owner', 'owner-' || n % {OWNERS}, 'n', n, 'assistant_id', 'assistant-' || n)"
 _TIME = "timestamptz '2026-01-01' + n * interval '1 second'"
 #: Row n of each table belongs to owner n % {OWNERS}, and hangs on row n of the others.
@@ -44,7 +46,8 @@ INSERT INTO langgraph_server.threads (id, metadata, status, created_at, updated_
 INSERT INTO langgraph_server.thread_states (thread_id, checkpoint_id, by_service)
     SELECT 'thread-' || n, 'state-1', true FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO langgraph_server.runs (id, thread_id, assistant_id, status, metadata, created_at, updated_at)
-    SELECT 'run-' || n, 'thread-' || n, 'assistant-' || n, CASE n % 50 WHEN 0 THEN 'pending' ELSE 'success' END, {_METADATA}, {_TIME}, {_TIME}
+    SELECT 'run-' || n, 'thread-' || n, 'assistant-' || n,
+        CASE n % 50 WHEN 0 THEN 'pending' ELSE 'success' END, {_METADATA}, {_TIME}, {_TIME}
     FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO langgraph_server.store_items (namespace, key, owner_id, value, updated_at, expires_at, ttl_minutes)
     SELECT 'space.' || n % 100, 'key-' || n, 'owner-' || n % {OWNERS}, jsonb_build_object('n', n), {_TIME},
@@ -55,7 +58,8 @@ INSERT INTO langgraph_server.crons (id, assistant_id, thread_id, schedule, metad
     FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO public.checkpoints (thread_id, checkpoint_id, checkpoint, metadata)
     SELECT 'thread-' || n, '1', '{{}}', '{{}}' FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO public.checkpoint_blobs (thread_id, channel, version, type) SELECT 'thread-' || n, 'c', '1', 'empty' FROM generate_series(1, {ROWS}) AS n;
+INSERT INTO public.checkpoint_blobs (thread_id, channel, version, type)
+    SELECT 'thread-' || n, 'c', '1', 'empty' FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO public.checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob)
     SELECT 'thread-' || n, '1', 't', 0, 'c', '' FROM generate_series(1, {ROWS}) AS n;
 ANALYZE;
@@ -81,12 +85,10 @@ class Bench:
         """The statements of a call with the nodes of their plans. What the call changes stays."""
         self.sent.statements.clear()
         try:
-            if METHODS[method].server_streaming:
-                await self.api.stream(method, **fields)
-            else:
-                await self.api.call(method, **fields)
+            await (self.api.stream if METHODS[method].server_streaming else self.api.call)(method, **fields)
         except CallFailed as failure:
-            assert failure.code.name in ("NOT_FOUND", "ABORTED", "FAILED_PRECONDITION", "ALREADY_EXISTS"), failure
+            if failure.code.name not in ("NOT_FOUND", "ABORTED", "FAILED_PRECONDITION", "ALREADY_EXISTS"):
+                raise
         found = []
         for statement, values in list(self.sent.statements):
             explained = await self.connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), values)
@@ -153,8 +155,16 @@ _I = {"namespace": ["space", "7"], "key": "key-7"}
 _MANY = {"metadata": '{"n": 7}'}
 _NEW_CRON = {"schedule": "@daily"}
 CALLS: list[tuple[str, dict[str, Any]]] = [
-    *_searches("SearchAssistants", assistants_pb2.AssistantSort, {"assistant_ids": ["assistant-7", "x"], "graph_id": "graph-7", "name": "7", **_MANY}),
-    *_searches("SearchThreads", threads_pb2.ThreadSort, {"thread_ids": ["thread-7", "x"], "statuses": [2], "values": '{"n": 7}', **_MANY}),
+    *_searches(
+        "SearchAssistants",
+        assistants_pb2.AssistantSort,
+        {"assistant_ids": ["assistant-7", "x"], "graph_id": "graph-7", "name": "7", **_MANY},
+    ),
+    *_searches(
+        "SearchThreads",
+        threads_pb2.ThreadSort,
+        {"thread_ids": ["thread-7", "x"], "statuses": [2], "values": '{"n": 7}', **_MANY},
+    ),
     *_searches("SearchRuns", runs_pb2.RunSort, {"run_ids": ["run-7", "x"], **_T, **_A, "statuses": [1, 2], **_MANY}),
     *_searches("SearchCrons", crons_pb2.CronSort, {"cron_ids": ["cron-7", "x"], **_T, **_A, "enabled": True, **_MANY}),
     *[
@@ -181,7 +191,18 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("PutItem", {**_I, "value": "{}"}),
     ("PutItem", {**_I, "value": "{}", "expected_version": 1}),
     ("PutItem", {**_I, "value": "{}", "expected_version": 0}),
-    ("Batch", {"operations": [{"get": _I}, {"put": {**_I, "value": "1"}}, {"delete": _I}, {"search": {}}, {"list_namespaces": {}}]}),
+    (
+        "Batch",
+        {
+            "operations": [
+                {"get": _I},
+                {"put": {**_I, "value": "1"}},
+                {"delete": _I},
+                {"search": {}},
+                {"list_namespaces": {}},
+            ]
+        },
+    ),
     ("DeleteItem", {**_I, "allow_missing": True}),
     ("DeleteNamespace", {"namespace": ["space", "7"]}),
     ("GetAssistant", _A),
@@ -257,10 +278,12 @@ def test_every_method_is_explained() -> None:
 async def test_no_call_of_an_owner_reads_a_whole_table(bench: Bench) -> None:
     whole = []
     for method, fields in CALLS:
+        await bench.connection.execute(b"SET enable_seqscan = off" if method in BULK else b"RESET enable_seqscan")
         for statement, nodes in await bench.plans(method, {"owner_id": OWNER, **fields}):
             read = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & BIG
             if read:
                 whole.append((method, fields, sorted(read), statement[:2000]))
+    await bench.connection.execute(b"RESET enable_seqscan")
     assert not whole
 
 
@@ -318,13 +341,9 @@ async def test_a_later_page_begins_in_the_index(bench: Bench) -> None:
             continue
         prefix = f"{method.removeprefix('Search').removesuffix('s').upper()}_SORT_"
         for (sort, index), order in itertools.product(orders.items(), ("SORT_ORDER_ASC", "SORT_ORDER_DESC")):
-            fields = {"owner_id": OWNER, "sort_by": prefix + sort, "sort_order": order, "page_size": 10}
+            fields: dict[str, Any] = {"owner_id": OWNER, "sort_by": prefix + sort, "sort_order": order, "page_size": 10}
             token = (await bench.api.call(method, **fields)).next_page_token
             [(_, nodes)] = await bench.plans(method, {**fields, "page_token": token})
             [scan] = [node for node in nodes if "Index Name" in node]
             assert scan["Index Name"] == index
-            assert "ROW(" in scan["Index Cond"], (sort, order, scan)
-
-
-def test_what_reads_a_whole_table_is_named() -> None:
-    assert WHOLE
+            assert (">" if order.endswith("ASC") else "<") in scan["Index Cond"], (sort, order, scan)

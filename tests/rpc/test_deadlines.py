@@ -51,14 +51,10 @@ async def idle(database: str, api: GrpcApi) -> None:
             "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
             " AND backend_type = 'client backend' AND state <> 'idle'",
         )
-        # At most four connections are kept for pipelined statements.
-        return not busy and not pool.waiting and pool.size - pool.available <= 4
+        # At most four connections are kept for pipelined statements, and one for the watch over the database.
+        return not busy and not pool.waiting and pool.size - pool.available <= 5
 
-    try:
-        await until(is_idle, 20)
-    except AssertionError:
-        print("IDLE", (await api.call("GetServerInfo")).pool, rows(database, "SELECT pid, state, wait_event, now()-query_start, left(query,100) FROM pg_stat_activity WHERE datname=current_database()"))
-        raise
+    await until(is_idle, 20)
 
 
 async def test_five_milliseconds(database: str, server: ServerProcess, channel: grpc.aio.Channel, owner: str) -> None:
@@ -101,12 +97,13 @@ async def test_five_milliseconds(database: str, server: ServerProcess, channel: 
     for start in range(0, 150, 10):
         await asyncio.gather(*(one(number) for number in range(start, start + 10)))
     await idle(database, api)
-    print(codes, {k: len(v) for k, v in acked.items()}, server.log.read_text()[:3000])
     assert "DEADLINE_EXCEEDED" in codes
     assert codes <= {"DEADLINE_EXCEEDED", "CANCELLED"}
     batches = {
         int(str(namespace)[1:]): count
-        for namespace, count in rows(database, "SELECT namespace, count(*) FROM langgraph_server.store_items GROUP BY 1")
+        for namespace, count in rows(
+            database, "SELECT namespace, count(*) FROM langgraph_server.store_items GROUP BY 1"
+        )
     }
     assert set(batches.values()) <= {5}
     assert acked["batch"] <= batches.keys()
@@ -151,13 +148,18 @@ async def test_cancelled_calls_leave_nothing(
         for start in range(0, count, 40):
             await asyncio.gather(*(one(number) for number in range(start, start + 40)))
 
-    await cancel(1000)
+    await cancel(500)
     await idle(database, api)
-    files, memory = process.num_fds(), process.memory_info().rss
-    await cancel(3000)
-    await idle(database, api)
-    assert process.memory_info().rss - memory < 12 * 1024 * 1024
-    assert process.num_fds() <= files + 2
+    files = process.num_fds()
+    memory = []
+    for _ in range(6):
+        await cancel(750)
+        await idle(database, api)
+        memory.append(process.memory_info().rss)
+    # It goes up and down by some 13 MiB as the allocator likes; 12,000 cancels left 2.5 MiB.
+    assert min(memory[3:]) - min(memory[:3]) < 8 * 1024 * 1024
+    # The pool may have more connections than before, of the ten that it may have.
+    assert process.num_fds() <= files + 10
     # Every place among the calls at work is free: as many as there are fit at once.
     await asyncio.gather(*(api.call("GetThread", owner_id=owner, thread_id="t") for _ in range(60)))
     assert troubles(server.log) == []
@@ -174,7 +176,9 @@ async def test_overload(serve: Serve, database: str, owner: str) -> None:
         async with await psycopg.AsyncConnection.connect(database) as holder:
             await holder.execute("SELECT FROM langgraph_server.threads WHERE id = 't' FOR UPDATE")
             waiting = [
-                asyncio.ensure_future(api.call("UpdateThread", owner_id=owner, thread_id="t", metadata=f'{{"k{n}": {n}}}'))
+                asyncio.ensure_future(
+                    api.call("UpdateThread", owner_id=owner, thread_id="t", metadata=f'{{"k{n}": {n}}}')
+                )
                 for n in range(4)
             ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -21,7 +22,7 @@ SERVICES = sorted({method.containing_service.full_name for method in METHODS.val
 VERSIONS = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 
 
-async def ask(target: str, version: str, **question: str) -> reflection_pb2.ServerReflectionResponse:
+async def ask(target: str, version: str, **question: Any) -> reflection_pb2.ServerReflectionResponse:
     """Ask the reflection service one question. v1 has the messages of v1alpha under another name."""
     async with grpc.aio.insecure_channel(target) as channel:
         call = channel.stream_stream(
@@ -38,7 +39,7 @@ async def has_none(target: str, version: str) -> None:
     """Asserts that the server does not know the reflection service."""
     async with grpc.aio.insecure_channel(target) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await channel.unary_unary(f"/{version}/ServerReflectionInfo")(b"", timeout=10)
+            await channel.unary_unary(f"/{version}/ServerReflectionInfo", bytes, bytes)(b"", timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -49,7 +50,9 @@ async def test_lists_and_describes(server: ServerProcess, version: str) -> None:
     assert {*SERVICES, "grpc.health.v1.Health", VERSIONS[1]} <= names
     for name in SERVICES:
         described = await ask(server.target, version, file_containing_symbol=name)
-        files = [FileDescriptorProto.FromString(file) for file in described.file_descriptor_response.file_descriptor_proto]
+        files = [
+            FileDescriptorProto.FromString(file) for file in described.file_descriptor_response.file_descriptor_proto
+        ]
         assert any(name == f"{file.package}.{service.name}" for file in files for service in file.service)
     nothing = await ask(server.target, version, file_containing_symbol="no.such.Service")
     assert nothing.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]

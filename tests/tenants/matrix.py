@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from agentstorage.v1 import options_pb2
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 from google.protobuf.json_format import MessageToDict
 
+from agentstorage.v1 import options_pb2
 from tests.service import METHODS, Api, CallFailed
 
 #: Fields that hold no id of a row: who calls, and which retry it is.
@@ -32,6 +32,7 @@ _TIMES = re.compile(r'"\d{4}-\d\d-\d\dT[^"]*"|"(sequence|bytes)": "\d+"')
 
 def fields_that_name(descriptor: Descriptor, path: str = "") -> Iterator[str]:
     """The fields of a request, and of the messages in it, that can name a row."""
+    field: Any
     for field in descriptor.fields:
         rule = field.GetOptions().Extensions[options_pb2.rule]
         inner = field.message_type
@@ -75,9 +76,9 @@ async def populate(api: Api) -> Rows:
 
 async def _make(api: Api, rows: Rows, own: dict[str, Any], mark: str) -> None:
     assistant, thread = rows.assistant + mark, rows.thread + mark
-    refers = {"assistant_id": assistant, "thread_id": thread}
-    waits = {"multitask_strategy": "MULTITASK_STRATEGY_ENQUEUE"}
-    item = rows.item() | {"key": rows.key + mark}
+    refers: dict[str, Any] = {"assistant_id": assistant, "thread_id": thread}
+    waits: dict[str, Any] = {"multitask_strategy": "MULTITASK_STRATEGY_ENQUEUE"}
+    item: dict[str, Any] = rows.item() | {"key": rows.key + mark}
     await asyncio.gather(
         api.call("CreateAssistant", **own, assistant_id=assistant, graph_id="agent"),
         api.call("CreateThread", **own, thread_id=thread),
@@ -102,7 +103,7 @@ def base(method: str, mine: Rows) -> dict[str, Any]:
     """The fields of a call that is right in every way, on the caller's own rows."""
     assistant, thread = {"assistant_id": mine.assistant}, {"thread_id": mine.thread}
     run, cron, place = {"run_id": mine.run}, {"cron_id": mine.cron}, mine.item()
-    made = {
+    made: dict[str, dict[str, Any]] = {
         "CreateAssistant": {"assistant_id": mine.new, "graph_id": "agent"},
         "CreateThread": {"thread_id": mine.new},
         "CreateRun": {"run_id": mine.new, **assistant, **thread, "multitask_strategy": "MULTITASK_STRATEGY_ENQUEUE"},

@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
+
 from tests.service import Api, CallFailed
 from tests.tenants.matrix import Rows, everything, populate
 
@@ -23,19 +25,17 @@ PAGED: dict[str, Callable[[Rows], dict[str, Any]]] = {
 
 async def refused(code: str, call: Awaitable[Any]) -> CallFailed:
     """The failure of a call, which must be of this reason."""
-    try:
+    with pytest.raises(CallFailed) as caught:
         await call
-    except CallFailed as failure:
-        assert failure.reason == code, failure
-        return failure
-    raise AssertionError(f"not refused with {code}")
+    assert caught.value.reason == code
+    return caught.value
 
 
 async def taken_ids(api: Api) -> None:
     """A create or copy with another owner's id is ALREADY_EXISTS, whatever if_exists says, and shows nothing of the row."""
     victim, mine = await populate(api), await populate(api)
     before = await everything(api, victim)
-    refers = {"thread_id": mine.thread, "assistant_id": mine.assistant}
+    refers: dict[str, Any] = {"thread_id": mine.thread, "assistant_id": mine.assistant}
     creates: dict[str, dict[str, Any]] = {
         "CreateAssistant": {"assistant_id": victim.assistant, "graph_id": "agent"},
         "CreateThread": {"thread_id": victim.thread},
@@ -43,14 +43,21 @@ async def taken_ids(api: Api) -> None:
         "CreateCron": {"cron_id": victim.cron, **refers, "schedule": "0 0 1 1 *"},
     }
     for method, fields in creates.items():
-        for how in ({}, {"if_exists": "IF_EXISTS_DO_NOTHING"}, {"request_id": "r"}):
+        hows: list[dict[str, Any]] = [{}, {"if_exists": "IF_EXISTS_DO_NOTHING"}, {"request_id": "r"}]
+        for how in hows:
             failure = await refused("ALREADY_EXISTS", api.call(method, owner_id=mine.owner, **fields, **how))
             assert set(failure.metadata) == {"resource", "id"}
-    copying = {"thread_id": mine.thread, "new_thread_id": victim.thread}
+    copying: dict[str, Any] = {"thread_id": mine.thread, "new_thread_id": victim.thread}
     await refused("ALREADY_EXISTS", api.call("CopyThread", owner_id=mine.owner, **copying))
     await refused(
         "ALREADY_EXISTS",
-        api.call("CreateRun", owner_id=mine.owner, run_id=victim.run, **refers, multitask_strategy="MULTITASK_STRATEGY_ENQUEUE"),
+        api.call(
+            "CreateRun",
+            owner_id=mine.owner,
+            run_id=victim.run,
+            **refers,
+            multitask_strategy="MULTITASK_STRATEGY_ENQUEUE",
+        ),
     )
     assert await everything(api, victim) == before
 
@@ -59,10 +66,15 @@ async def record_only(api: Api) -> None:
     """With record_only an absent thread or assistant is accepted; another owner's is NOT_FOUND still."""
     victim, mine = await populate(api), await populate(api)
     before = await everything(api, victim)
-    for method, more in (("CreateRun", {}), ("CreateCron", {"schedule": "0 0 1 1 *"})):
-        own = {"owner_id": mine.owner, "record_only": True, **more}
+    kinds: tuple[tuple[str, dict[str, Any]], ...] = (("CreateRun", {}), ("CreateCron", {"schedule": "0 0 1 1 *"}))
+    for method, more in kinds:
+        own: dict[str, Any] = {"owner_id": mine.owner, "record_only": True, **more}
         await api.call(method, **own, thread_id=f"absent-{mine.owner}", assistant_id=f"absent-{mine.owner}")
-        for theirs in ({"thread_id": victim.thread, "assistant_id": "x"}, {"thread_id": "x", "assistant_id": victim.assistant}):
+        named: list[dict[str, Any]] = [
+            {"thread_id": victim.thread, "assistant_id": "x"},
+            {"thread_id": "x", "assistant_id": victim.assistant},
+        ]
+        for theirs in named:
             await refused("NOT_FOUND", api.call(method, **own, **theirs))
     assert await everything(api, victim) == before
 
@@ -71,12 +83,20 @@ async def rows_that_wait_for_an_id(api: Api) -> None:
     """A row may name an id before another owner makes a row of it: that owner neither sees nor ends it."""
     victim, mine = await populate(api), await populate(api)
     thread, assistant = f"thread-{uuid.uuid4().hex}", f"assistant-{uuid.uuid4().hex}"
-    own = {"owner_id": victim.owner, "record_only": True, "thread_id": thread, "assistant_id": assistant}
+    own: dict[str, Any] = {
+        "owner_id": victim.owner,
+        "record_only": True,
+        "thread_id": thread,
+        "assistant_id": assistant,
+    }
     await api.call("CreateRun", **own, run_id=f"waits-{victim.owner}")
     await api.call("CreateCron", **own, cron_id=f"waits-{victim.owner}", schedule="0 0 1 1 *")
     before = await everything(api, victim)
     await api.call("CreateAssistant", owner_id=mine.owner, assistant_id=assistant, graph_id="agent")
-    shared = {"visibility": "THREAD_VISIBILITY_READ_BY_ID", "metadata": json.dumps({"assistant_id": assistant})}
+    shared: dict[str, Any] = {
+        "visibility": "THREAD_VISIBILITY_READ_BY_ID",
+        "metadata": json.dumps({"assistant_id": assistant}),
+    }
     await api.call("CreateThread", owner_id=mine.owner, thread_id=thread, **shared)
     assert not (await api.call("GetActiveRun", owner_id=mine.owner, thread_id=thread)).HasField("run")
     assert (await api.call("CountRuns", owner_id=mine.owner, thread_id=thread)).count == 0
@@ -107,8 +127,8 @@ async def metadata_gives_no_row_away(api: Api) -> None:
     victim, mine = await populate(api), await populate(api)
     gift = json.dumps({"owner": victim.owner})
     for kind in ("assistant", "thread", "run", "cron"):
-        id = {f"{kind}_id": getattr(mine, kind)}
-        changes = {"metadata": gift, "remove_metadata_keys": ["owner"]}
+        id: dict[str, Any] = {f"{kind}_id": getattr(mine, kind)}
+        changes: dict[str, Any] = {"metadata": gift, "remove_metadata_keys": ["owner"]}
         answer = await api.call(f"Update{kind.title()}", owner_id=mine.owner, **id, **changes)
         assert json.loads(getattr(answer, kind).metadata)["owner"] == mine.owner
         await refused("NOT_FOUND", api.call(f"Get{kind.title()}", owner_id=victim.owner, **id))
@@ -126,7 +146,11 @@ async def page_tokens(api: Api) -> None:
         for asked in (fields(mine), fields(victim)):
             call = api.call(method, owner_id=mine.owner, page_size=1, page_token=token, **asked)
             failure = await refused("INVALID_PAGE_TOKEN", call)
-            assert (failure.code, failure.message, failure.metadata) == (garbage.code, garbage.message, garbage.metadata)
+            assert (failure.code, failure.message, failure.metadata) == (
+                garbage.code,
+                garbage.message,
+                garbage.metadata,
+            )
         other = api.call(method, owner_id=victim.owner, page_token=token, metadata='{"x": 1}', **fields(victim))
         await refused("INVALID_PAGE_TOKEN", other)
 
@@ -134,8 +158,8 @@ async def page_tokens(api: Api) -> None:
 async def shared_threads(api: Api) -> None:
     """READ_BY_ID: who knows the id reads the thread, its states and runs, copies it, finds it by no search and changes nothing."""
     victim, mine = await populate(api), await populate(api)
-    thread = {"owner_id": mine.owner, "thread_id": victim.thread}
-    run = {"owner_id": mine.owner, "run_id": victim.run}
+    thread: dict[str, Any] = {"owner_id": mine.owner, "thread_id": victim.thread}
+    run: dict[str, Any] = {"owner_id": mine.owner, "run_id": victim.run}
     await api.call(
         "UpdateThread", owner_id=victim.owner, thread_id=victim.thread, visibility="THREAD_VISIBILITY_READ_BY_ID"
     )
@@ -151,7 +175,7 @@ async def shared_threads(api: Api) -> None:
         found = await api.call(method, owner_id=mine.owner, page_size=100)
         assert victim.owner not in str(found).replace(f"copy-{mine.owner}", "") or method == "SearchThreads"
     assert (await api.call("CountThreads", owner_id=mine.owner, thread_ids=[victim.thread])).count == 0
-    refers = {"assistant_id": mine.assistant}
+    refers: dict[str, Any] = {"assistant_id": mine.assistant}
     writes: tuple[tuple[str, dict[str, Any]], ...] = (
         ("UpdateThread", {**thread, "values": "{}"}),
         ("DeleteThread", thread),
@@ -174,17 +198,21 @@ async def shared_threads(api: Api) -> None:
 async def system_assistants(api: Api) -> None:
     """Assistants of the owner "system": everybody reads them and makes runs of them; nobody else changes them."""
     mine, id = await populate(api), f"system-{uuid.uuid4().hex}"
-    system = {"owner_id": "system", "assistant_id": id}
+    system: dict[str, Any] = {"owner_id": "system", "assistant_id": id}
     await api.call("CreateAssistant", **system, graph_id="agent")
     await api.call("UpdateAssistant", **system, name="second")
     try:
-        own = {"owner_id": mine.owner, "assistant_id": id}
+        own: dict[str, Any] = {"owner_id": mine.owner, "assistant_id": id}
         assert (await api.call("GetAssistant", **own)).assistant.version == 2
         assert len((await api.call("ListAssistantVersions", **own)).versions) == 2
         assert (await api.call("CountAssistants", owner_id=mine.owner, assistant_ids=[id])).count == 1
         await api.call("CreateRun", **own, thread_id=mine.thread, multitask_strategy="MULTITASK_STRATEGY_ENQUEUE")
         await api.call("CreateCron", **own, schedule="0 0 1 1 *")
-        for method, more in (("UpdateAssistant", {"name": "x"}), ("DeleteAssistant", {}), ("SetLatestAssistantVersion", {"version": 1})):
+        for method, more in (
+            ("UpdateAssistant", {"name": "x"}),
+            ("DeleteAssistant", {}),
+            ("SetLatestAssistantVersion", {"version": 1}),
+        ):
             await refused("NOT_FOUND", api.call(method, **own, **more))
         assert (await api.call("GetAssistant", **own)).assistant.name == "second"
     finally:

@@ -30,14 +30,22 @@ from tests.tenants.scenarios import SCENARIOS
 from tests.tenants.test_tenants import ENTRIES
 
 Patch = pytest.MonkeyPatch
-TABLES: dict[str, Table[Any]] = {"assistants": ASSISTANTS, "threads": THREADS, "runs": RUNS, "items": ITEMS, "crons": CRONS}
+TABLES: dict[str, Table[Any]] = {
+    "assistants": ASSISTANTS,
+    "threads": THREADS,
+    "runs": RUNS,
+    "items": ITEMS,
+    "crons": CRONS,
+}
 _OWN_CHILD = " AND coalesce({0}.owner_id, gone.owner_id) IS NOT DISTINCT FROM gone.owner_id"
 
 
 def memory_visible(table: Table[Any]) -> Callable[[Patch], None]:
     def patch(monkeypatch: Patch) -> None:
         visible = memory_rows.Rows.visible
-        monkeypatch.setattr(memory_rows.Rows, "visible", lambda self, of, *rest: of is table or visible(self, of, *rest))
+        monkeypatch.setattr(
+            memory_rows.Rows, "visible", lambda self, of, *rest: of is table or visible(self, of, *rest)
+        )
 
     return patch
 
@@ -121,12 +129,12 @@ async def found(api: Api) -> str:
     for scenario in SCENARIOS:
         try:
             await scenario(api)
-        except (AssertionError, CallFailed):
+        except (AssertionError, CallFailed, pytest.fail.Exception):
             return scenario.__name__
     for method, field in ENTRIES:
         try:
             await check(api, method, field)
-        except (AssertionError, CallFailed):
+        except (AssertionError, CallFailed, pytest.fail.Exception):
             return f"{method}.{field}"
     return ""
 
