@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 _LARGE: Final = 65536
 # A lane whose oldest statement waits longer gets no more (seconds), and one that waits longer still is given up.
 _STALLED, _FROZEN_MARGIN = 0.25, 2.0
+# How long a connection is used (seconds).
+_LIFETIME: Final = 1800.0
 _WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 1.75, 0.5
 # How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
 _TRIES: Final = 3
@@ -122,7 +124,12 @@ class Database:
 
     async def _watch(self) -> None:
         while True:
-            trouble = await self._look()
+            try:
+                trouble = await self._look()
+            # Without the watch nothing would ever serve again, so a fault of its own is reported and looked past.
+            except Exception as error:
+                log.error("the watch over the database failed", exc_info=error)
+                trouble = f"the database can't be watched ({_kind_of(error)})"
             if trouble != self.trouble:
                 if trouble:
                     log.warning("%s; calls get UNAVAILABLE until it serves", trouble)
@@ -189,7 +196,7 @@ class Database:
             max_size=max(1, settings.pool_max_size - 1),
             timeout=settings.pool_timeout,
             max_waiting=settings.max_waiting,
-            max_lifetime=1800,
+            max_lifetime=_LIFETIME,
             reconnect_timeout=5,
             kwargs={"autocommit": True, "cursor_factory": AsyncRawCursor},
             configure=configure,
@@ -218,10 +225,14 @@ class Database:
 
     async def _grow(self) -> None:
         """Add a lane, when there may be one more."""
-        if self._pool is None or len(self._lanes) >= self._max_lanes:
+        pool = self._pool
+        if pool is None or len(self._lanes) >= self._max_lanes:
             return
-        connection = await self._pool.getconn()
-        self._lanes.append(Lane(connection))
+        connection = await pool.getconn()
+        if pool is self._pool:
+            self._lanes.append(Lane(connection))
+        else:  # dropped meanwhile
+            await self._give_back(pool, connection)
 
     def _pick_lane(self) -> Lane | None:
         """The lane with the fewest statements in flight, if any is fit for one more."""
@@ -246,14 +257,15 @@ class Database:
             log.warning("no further connection for statements: %s", _kind_of(error))
 
     def _tend_lanes(self) -> None:
-        """Give up lanes that do not answer, and return to the pool what is broken."""
+        """Give up lanes that do not answer, or have lived long, and return to the pool what cannot be used."""
         for lane in list(self._lanes):
-            if lane.usable and lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN:
+            is_frozen = lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN
+            is_old = not lane.in_flight and lane.age > _LIFETIME
+            if lane.usable and (is_frozen or is_old):
                 lane.abandon()
             if not lane.usable and self._pool is not None:
                 self._lanes.remove(lane)
-                pool = self._pool
-                self._growing = asyncio.create_task(pool.putconn(lane.connection), name="return a broken lane")
+                self._return(self._pool, lane.connection)
         if not self._lanes and (self._growing is None or self._growing.done()):
             self._growing = asyncio.create_task(self._grow_quietly(), name="first lane")
 
@@ -325,10 +337,14 @@ class Database:
 
     async def _give_back(self, pool: AsyncConnectionPool[Connection], connection: Connection) -> None:
         """Return a connection to its pool, also when the call is cancelled meanwhile: the pool would lose it for ever."""
+        await asyncio.shield(self._return(pool, connection))
+
+    def _return(self, pool: AsyncConnectionPool[Connection], connection: Connection) -> asyncio.Task[None]:
+        """Begin to return a connection to its pool."""
         returning = asyncio.create_task(pool.putconn(connection))
         self._returning.add(returning)
         returning.add_done_callback(self._returning.discard)
-        await asyncio.shield(returning)
+        return returning
 
     def pool_figures(self) -> dict[str, int]:
         """How the connections are used: psycopg_pool's statistics; empty while there is no pool."""

@@ -53,7 +53,7 @@ class Lane:
         self._sent: deque[_Sent] = deque()
         self._flush_due = False
         self._broken: psycopg.Error | None = None
-        self.since = self._loop.time()
+        self._opened = self._loop.time()
         self._socket = self._pg.socket
         self._pg.nonblocking = 1
         self._pg.enter_pipeline_mode()
@@ -68,6 +68,11 @@ class Lane:
     def usable(self) -> bool:
         """Whether the connection is whole."""
         return self._broken is None
+
+    @property
+    def age(self) -> float:
+        """The seconds since the lane was opened."""
+        return self._loop.time() - self._opened
 
     @property
     def waited(self) -> float:
@@ -166,13 +171,3 @@ class Lane:
     def abandon(self) -> None:
         """Give up a connection that does not answer."""
         self._break(psycopg.OperationalError("the connection did not answer in time"))
-
-    def release(self) -> psycopg.AsyncConnection[Any]:
-        """Give the idle connection back in its ordinary state."""
-        self._loop.remove_reader(self._socket)
-        self._loop.remove_writer(self._socket)
-        if self._broken is None:
-            self._broken = psycopg.OperationalError("the lane is closed")
-            # The names of this lane would stay behind on the server.
-            self._pg.finish()
-        return self.connection
