@@ -251,8 +251,7 @@ class Pipeline:
         scope = self._scope(method, request, caller)
         line.owner = scope.id if isinstance(scope, Owner) else ""
         method.validator.check(request)
-        deadline = time.monotonic() + seconds
-        return request, Call(caller, scope, lambda: deadline - time.monotonic(), self._store, self._limits)
+        return request, Call(caller, scope, time.monotonic() + seconds, self._store, self._limits)
 
     @staticmethod
     def _scope(method: Method, request: Any, caller: Caller) -> Scope:
@@ -270,9 +269,10 @@ class Pipeline:
         return caller.scope(owner_id)
 
     def _encode(self, message: Message) -> bytes:
-        if message.ByteSize() > self._limits.message_bytes:
+        data: bytes = message.SerializeToString()
+        if len(data) > self._limits.message_bytes:
             raise errors.LimitReached("the answer is larger than a message; ask for a smaller page or fewer fields")
-        return message.SerializeToString()
+        return data
 
     def _failed(self, error: BaseException, line: _Line) -> BaseException:
         """What to raise for what went wrong, logged."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,16 +16,20 @@ from storage_service.store.tables import M, Table
 from storage_service.store.where import Contains, Equals, OneOf, Where
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """What a method knows of its call beside the request."""
 
     caller: Caller
     scope: Scope
-    # The seconds that are left to answer.
-    seconds: Callable[[], float]
+    # When it must be answered, by time.monotonic().
+    deadline: float
     store: Store
     limits: Limits
+
+    def seconds(self) -> float:
+        """The seconds that are left to answer."""
+        return self.deadline - time.monotonic()
 
     @property
     def rows(self) -> Handle:
