@@ -44,13 +44,13 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lines: list[str] = []
+        self._lines: list[object] = []
         self._waiting = False
         self._lock = threading.Lock()
         atexit.register(self.flush)
 
-    def add(self, line: str) -> None:
-        """Keep a line, to be written when it is due."""
+    def add(self, line: object) -> None:
+        """Keep a line, or what becomes one as text, to be written when it is due."""
         self._lines.append(line)
         if len(self._lines) >= _GATHERED_LINES:
             self.flush()
@@ -66,7 +66,7 @@ class Lines:
             self._waiting = False
             lines, self._lines = self._lines, []
             if lines:
-                self._stream.write("\n".join(lines) + "\n")
+                self._stream.write("\n".join(map(str, lines)) + "\n")
                 self._stream.flush()
 
 
