@@ -18,7 +18,8 @@ _WHOLE_DIGITS, _FRACTION_DIGITS = 131072, 16383
 
 type_names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+# Possessive, and content with a string that never ends: whatever the text, no character is read twice.
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _BRACKET = re.compile(r"[\[\]{}]")
 
 
@@ -79,6 +80,8 @@ class _Reader:
         self.hidden_digits += max(0, whole) + fraction
 
 
+# The longest text whose canonical form is remembered.
+_SMALL = 256
 # One for all: reading never waits, so no two texts are read at once.
 _reader = _Reader()
 
@@ -147,9 +150,13 @@ def parse(text: str) -> Any:
     return json.loads(text, parse_int=Decimal, parse_float=Decimal)
 
 
-@lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
     """Write a checked text as ``jsonb`` prints it: last of equal keys, keys by length and bytes, numbers without exponent."""
+    return _canonical_of_small(text) if len(text) <= _SMALL else _write(_load(text))
+
+
+@lru_cache(maxsize=1024)
+def _canonical_of_small(text: str) -> str:
     return _write(_load(text))
 
 

@@ -16,6 +16,7 @@ import logging
 import sys
 import threading
 import traceback
+from collections import deque
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -44,7 +45,7 @@ class Lines:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-        self._lines: list[object] = []
+        self._lines: deque[object] = deque()
         self._waiting = False
         self._lock = threading.Lock()
         atexit.register(self.flush)
@@ -64,9 +65,12 @@ class Lines:
         """Write what is kept."""
         with self._lock:
             self._waiting = False
-            lines, self._lines = self._lines, []
+            # One by one: another thread may add a line meanwhile.
+            lines = []
+            while self._lines:
+                lines.append(str(self._lines.popleft()))
             if lines:
-                self._stream.write("\n".join(map(str, lines)) + "\n")
+                self._stream.write("\n".join(lines) + "\n")
                 self._stream.flush()
 
 

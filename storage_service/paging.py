@@ -21,6 +21,7 @@ from storage_service.errors import InvalidPageToken, InvalidRequest
 from storage_service.store import Order, Page
 from storage_service.store.items import limit_of
 from storage_service.store.tables import M, Table
+from storage_service.validate import FIRST_SECOND, LAST_SECOND
 
 _DIGEST_BYTES: Final = 12
 # What may differ between the pages of one search.
@@ -82,14 +83,31 @@ class Paging:
         digest, text = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
         if digest != self._digest(text):
             raise InvalidPageToken()
-        place = []
-        for name, value in zip(self.order.fields, json.loads(text), strict=True):
-            if self._table.columns[name].is_time and value is not None:
-                time = Timestamp()
-                time.FromMicroseconds(value)
-                value = time
-            place.append(value)
-        return tuple(place)
+        # The digest is no secret, so what it covers may still be anything.
+        try:
+            given = json.loads(text)
+            if not isinstance(given, list) or len(given) != len(self.order.fields):
+                raise InvalidPageToken()
+            return tuple(self._bound(name, value) for name, value in zip(self.order.fields, given, strict=True))
+        except (ValueError, OverflowError, RecursionError) as error:
+            raise InvalidPageToken() from error
+
+    def _bound(self, name: str, value: Any) -> Any:
+        """A value of a place as the row's field has it. Raises InvalidPageToken for one that it can't have."""
+        if self._table.columns[name].is_time:
+            if value is None:
+                return None
+            if type(value) is not int or not FIRST_SECOND <= value // 1_000_000 <= LAST_SECOND:
+                raise InvalidPageToken()
+            time = Timestamp()
+            time.FromMicroseconds(value)
+            return time
+        wanted = type(getattr(self._table.message(), name))
+        if type(value) is not wanted or (wanted is int and abs(value) >= 2**31):
+            raise InvalidPageToken()
+        if wanted is str and not value.isprintable() and _is_broken(value):
+            raise InvalidPageToken()
+        return value
 
     def _digest(self, text: bytes) -> bytes:
         search = type(self._request)()
@@ -103,6 +121,15 @@ class Paging:
             b"\0".join([text, *(part.encode() for part in parts), search.SerializeToString(deterministic=True)]),
             digest_size=_DIGEST_BYTES,
         ).digest()
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text holds half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def read_mask(table: Table[Any], request: Message) -> frozenset[str] | None:

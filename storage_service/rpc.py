@@ -16,10 +16,10 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import grpc
 from google.protobuf import any_pb2
@@ -39,6 +39,7 @@ from storage_service.validate import Validator, check_id
 
 log = logging.getLogger("storage_service.calls")
 
+T = TypeVar("T")
 Metadata = Sequence[tuple[str, str | bytes]]
 DOMAIN: Final = "agentstorage"
 _DETAILS: Final = "grpc-status-details-bin"
@@ -223,12 +224,11 @@ class Pipeline:
         try:
             with _Admission(self, len(data)):
                 request, call = self._open(method, data, metadata, self._limits.stream_seconds, line)
-                async for message in method.handler(request, call):
+                messages = method.handler(request, call)
+                while (message := await _within(anext(messages, None), call.seconds())) is not None:
                     response = self._encode(message)
                     line.bytes_out += len(response)
                     yield response
-                    if call.seconds() < 0:
-                        raise errors.DeadlineExceeded()
         except GeneratorExit:
             line.write(grpc.StatusCode.CANCELLED, None)
             raise
@@ -328,9 +328,13 @@ class _Admission:
         self._pipeline._bytes_in_flight -= self._size
 
 
-async def _within(work: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
+async def _within(work: Awaitable[T], seconds: float) -> T:
     """Await work for so long, then leave it behind: a frozen database would hold up its cancellation for seconds more."""
-    task = asyncio.ensure_future(work)
+
+    async def awaited() -> T:
+        return await work
+
+    task = asyncio.create_task(awaited())
     try:
         done, _ = await asyncio.wait({task}, timeout=seconds)
     except asyncio.CancelledError:
@@ -353,7 +357,7 @@ def _presentable(error: Exception) -> errors.Failure:
     return failure
 
 
-def _forget(task: asyncio.Task[bytes]) -> None:
+def _forget(task: asyncio.Task[Any]) -> None:
     """Take note of how the task ended, so that asyncio does not report it as lost."""
     if not task.cancelled():
         task.exception()

@@ -19,6 +19,10 @@ ALIASES: Final = {
 }
 
 
+# Names that some machines' databases have for what differs from one to the other.
+_OF_THE_MACHINE: Final = frozenset({"localtime", "posixrules", "Factory"})
+
+
 class InvalidSchedule(ValueError):
     """The schedule or the time zone cannot be used; ``field`` names which."""
 
@@ -29,6 +33,8 @@ class InvalidSchedule(ValueError):
 
 def next_tick(schedule: str, zone: str, after: datetime) -> datetime:
     """The first tick after a time (aware), in UTC. Raises InvalidSchedule, also for a schedule that never fires."""
+    if zone in _OF_THE_MACHINE:
+        raise InvalidSchedule("timezone", "is not a known IANA time zone")
     try:
         local = after.astimezone(ZoneInfo(zone))
     except (OSError, ValueError, KeyError) as error:  # unknown names, and names that are paths or directories

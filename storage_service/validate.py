@@ -22,7 +22,7 @@ ID_BYTES: Final = 255
 LIST_ITEMS: Final = 1000
 _TEXT_BYTES: Final = 1024
 # Year 1 to year 9999, the range of Timestamp.
-_FIRST_SECOND, _LAST_SECOND = -62135596800, 253402300799
+FIRST_SECOND, LAST_SECOND = -62135596800, 253402300799
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -82,7 +82,7 @@ def _number(rule: options.FieldRule) -> Check:
 
 
 def _check_timestamp(value: Any) -> str:
-    if _FIRST_SECOND <= value.seconds <= _LAST_SECOND and 0 <= value.nanos < 1_000_000_000:
+    if FIRST_SECOND <= value.seconds <= LAST_SECOND and 0 <= value.nanos < 1_000_000_000:
         return ""
     return "must be a time from year 1 to year 9999"
 

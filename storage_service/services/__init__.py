@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
 from typing import Any
 
+from agentstorage.v1 import common_pb2
 from storage_service import jsontext
-from storage_service.caller import Caller, Scope
+from storage_service.caller import Caller, Owner, Scope
 from storage_service.errors import AlreadyExists, InvalidRequest
+from storage_service.ids import new_id
 from storage_service.settings import Limits
 from storage_service.store import Handle, Inserted, Store
 from storage_service.store.change import Change, Merge, Put
@@ -37,34 +40,39 @@ class Call:
         return self.store.seen_by(self.scope)
 
 
-def keep_or_raise(table: Table[M], request: Any, inserted: Inserted[M], sent: M) -> M:
+def stamp(request: Any) -> str:
+    """What a create leaves on its row, so that a retry of it is known: its request_id and a digest of its content."""
+    content = type(request)()
+    content.CopyFrom(request)
+    for name in ("request_id", "if_exists"):
+        if name in content.DESCRIPTOR.fields_by_name:
+            content.ClearField(name)
+    digest = hashlib.blake2b(content.SerializeToString(deterministic=True), digest_size=8).hexdigest()
+    return f"{request.request_id}:{digest}"
+
+
+def id_for(request: Any, call: Call, given: str) -> str:
+    """The id of a new row: the given one, or a new one, which with a request_id is the same for each sending."""
+    if given or not request.request_id:
+        return given or new_id()
+    owner = call.scope.id if isinstance(call.scope, Owner) else ""
+    parts = "\0".join((request.DESCRIPTOR.name, owner, request.request_id))
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+
+
+def keep_or_raise(table: Table[M], request: Any, inserted: Inserted[M], id: str) -> M:
     """The row that a create answers: the new one, or the existing one where the request allows it.
 
-    A retry is told from another create by its request_id, or, without one on either side, by the same content.
+    A retry is told from another create by its stamp. Raises AlreadyExists, and InvalidRequest for a request_id that came with another
+    content before.
     """
-    if inserted.created or request.if_exists == 2:
+    if inserted.created or getattr(request, "if_exists", 0) == common_pb2.IF_EXISTS_DO_NOTHING:
         return inserted.row
-    if request.request_id or inserted.request_id:
-        same = request.request_id == inserted.request_id
-    else:
-        same = _same_content(table, sent, inserted.row)
-    if not same:
-        raise AlreadyExists(table.resource, getattr(sent, table.id))
-    return inserted.row
-
-
-def _same_content(table: Table[M], sent: M, row: M) -> bool:
-    for name, column in table.columns.items():
-        mine, theirs = getattr(sent, name), getattr(row, name)
-        if name in ("created_at", "updated_at", "next_run_date", "version"):
-            continue
-        if column.is_json:
-            mine, theirs = (jsontext.canonical(text or column.default) for text in (mine, theirs))
-            if name == "metadata":
-                mine, theirs = (jsontext.merge(text, "{}", ("owner",)) for text in (mine, theirs))
-        if mine != theirs:
-            return False
-    return True
+    if inserted.request_id == stamp(request):
+        return inserted.row
+    if request.request_id and inserted.request_id.rpartition(":")[0] == request.request_id:
+        raise InvalidRequest(violations={"request_id": "came with another content before"})
+    raise AlreadyExists(table.resource, id)
 
 
 def contains(call: Call, field: str, json: str) -> Contains:

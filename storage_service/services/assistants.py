@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from agentstorage.v1 import assistants_pb2 as pb
 from storage_service.errors import NotFound, VersionMismatch
-from storage_service.ids import new_id
 from storage_service.paging import Paging, order_by
-from storage_service.services import Call, changes, contains, filters, keep_or_raise
+from storage_service.services import Call, changes, contains, filters, id_for, keep_or_raise, stamp
 from storage_service.store import Access, Order
 from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS
 from storage_service.store.where import Equals, HasText, Where
@@ -19,7 +18,7 @@ class AssistantService:
 
     async def create_assistant(self, request: pb.CreateAssistantRequest, call: Call) -> pb.CreateAssistantResponse:
         assistant = pb.Assistant(
-            assistant_id=request.assistant_id or new_id(),
+            assistant_id=id_for(request, call, request.assistant_id),
             graph_id=request.graph_id,
             name=request.name,
             description=request.description,
@@ -28,8 +27,10 @@ class AssistantService:
             metadata=request.metadata,
             version=1,
         )
-        inserted = await call.rows.insert(ASSISTANTS, assistant, request.request_id)
-        return pb.CreateAssistantResponse(assistant=keep_or_raise(ASSISTANTS, request, inserted, assistant))
+        inserted = await call.rows.insert(ASSISTANTS, assistant, stamp(request))
+        return pb.CreateAssistantResponse(
+            assistant=keep_or_raise(ASSISTANTS, request, inserted, assistant.assistant_id)
+        )
 
     async def get_assistant(self, request: pb.GetAssistantRequest, call: Call) -> pb.GetAssistantResponse:
         assistant = await call.rows.get(ASSISTANTS, Equals("assistant_id", request.assistant_id))

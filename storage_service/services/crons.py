@@ -8,15 +8,16 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentstorage.v1 import crons_pb2 as pb
 from storage_service import schedule
-from storage_service.errors import InvalidRequest, NotFound
-from storage_service.ids import new_id
+from storage_service.errors import Conflict, InvalidRequest, NotFound
 from storage_service.paging import Paging, order_by
-from storage_service.services import Call, changes, filters, keep_or_raise
+from storage_service.services import Call, changes, filters, id_for, keep_or_raise, stamp
 from storage_service.store import Access
-from storage_service.store.change import Put
+from storage_service.store.change import Change, Put
 from storage_service.store.tables import CRONS
 from storage_service.store.where import Equals, Where
 
+# How often an update that others got between is tried.
+_TRIES = 20
 _SORTS = ("created_at", "updated_at", "next_run_date", "end_time", "assistant_id", "thread_id", "cron_id")
 
 
@@ -27,7 +28,7 @@ class CronService:
         enabled = request.enabled if request.HasField("enabled") else True
         zone = request.timezone or "UTC"
         cron = pb.Cron(
-            cron_id=request.cron_id or new_id(),
+            cron_id=id_for(request, call, request.cron_id),
             assistant_id=request.assistant_id,
             thread_id=request.thread_id,
             schedule=request.schedule,
@@ -46,8 +47,8 @@ class CronService:
         )
         if missing:
             raise NotFound(missing, request.thread_id if missing == "thread" else request.assistant_id)
-        inserted = await call.rows.insert(CRONS, cron, request.request_id)
-        return pb.CreateCronResponse(cron=keep_or_raise(CRONS, request, inserted, cron))
+        inserted = await call.rows.insert(CRONS, cron, stamp(request))
+        return pb.CreateCronResponse(cron=keep_or_raise(CRONS, request, inserted, cron.cron_id))
 
     async def get_cron(self, request: pb.GetCronRequest, call: Call) -> pb.GetCronResponse:
         return pb.GetCronResponse(cron=await self._own(request.cron_id, call))
@@ -66,24 +67,29 @@ class CronService:
             if cron is None:
                 raise NotFound("cron", request.cron_id)
             return pb.UpdateCronResponse(cron=cron)
-        end = _end_time(request)
-        # The next tick follows from fields old and new together: it is computed from the row and written if they stayed.
-        while True:
+        given_end = _end_time(request)
+        # The next tick follows from fields old and new together: it is computed from the row, and written if they stayed.
+        for _ in range(_TRIES):
             current = await self._own(request.cron_id, call)
             zone = (request.timezone or "UTC") if request.HasField("timezone") else current.timezone
             text = request.schedule if request.HasField("schedule") else current.schedule
             enabled = request.enabled if request.HasField("enabled") else current.enabled
+            end = given_end
             if end is None and not request.clear_end_time and current.HasField("end_time"):
                 end = current.end_time
             anew = request.HasField("schedule") or request.HasField("timezone") or enabled != current.enabled
             next_run = _next_run(text, zone, enabled, end) if anew or not enabled else _kept(current, end)
-            timing = [Put("timezone", zone), Put("end_time", end), Put("next_run_date", next_run)]
-            unchanged: list[Where] = [
-                Equals(name, getattr(current, name)) for name in ("cron_id", "schedule", "timezone", "enabled")
-            ]
+            timing: list[Change] = [Put("next_run_date", next_run)]
+            if request.HasField("timezone"):
+                timing.append(Put("timezone", zone))
+            if given_end is not None or request.clear_end_time:
+                timing.append(Put("end_time", given_end))
+            # Every update moves updated_at, so that one between the reading and the writing is noticed.
+            unchanged = [Equals("cron_id", request.cron_id), Equals("updated_at", current.updated_at)]
             cron = await call.rows.update(CRONS, unchanged, [*changed, *timing])
             if cron is not None:
                 return pb.UpdateCronResponse(cron=cron)
+        raise Conflict()
 
     async def delete_cron(self, request: pb.DeleteCronRequest, call: Call) -> pb.DeleteCronResponse:
         deleted = await call.rows.delete(CRONS, [Equals("cron_id", request.cron_id)])

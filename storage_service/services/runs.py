@@ -6,9 +6,8 @@ from typing import Final
 
 from agentstorage.v1 import runs_pb2 as pb
 from storage_service.errors import InvalidRequest, NotFound, RunEnded, StatusMismatch
-from storage_service.ids import new_id
 from storage_service.paging import Paging, order_by
-from storage_service.services import Call, changes, filters, keep_or_raise, known_statuses
+from storage_service.services import Call, changes, filters, id_for, keep_or_raise, known_statuses, stamp
 from storage_service.store import Access, Order, Page
 from storage_service.store.change import Put, Stamp
 from storage_service.store.tables import RUN_STATUS, RUNS
@@ -33,7 +32,7 @@ class RunService:
                     violations={"multitask_strategy": "is only taken with record_only by this version"}
                 )
         run = pb.Run(
-            run_id=request.run_id or new_id(),
+            run_id=id_for(request, call, request.run_id),
             thread_id=request.thread_id,
             assistant_id=request.assistant_id,
             status=request.status or pb.RUN_STATUS_PENDING,
@@ -41,8 +40,8 @@ class RunService:
             kwargs=request.kwargs,
             multitask_strategy=strategy,
         )
-        inserted = await call.rows.create_run(run, request.request_id, admit=not request.record_only)
-        return pb.CreateRunResponse(run=keep_or_raise(RUNS, request, inserted, run))
+        inserted = await call.rows.create_run(run, stamp(request), admit=not request.record_only)
+        return pb.CreateRunResponse(run=keep_or_raise(RUNS, request, inserted, run.run_id))
 
     async def get_run(self, request: pb.GetRunRequest, call: Call) -> pb.GetRunResponse:
         run = await call.rows.get(RUNS, *_named(request))

@@ -7,7 +7,7 @@ from storage_service.errors import AlreadyExists, InvalidRequest, NotFound, Stat
 from storage_service.ids import new_id
 from storage_service.jsontext import equal
 from storage_service.paging import Paging, order_by, read_mask
-from storage_service.services import Call, changes, contains, filters, keep_or_raise, known_statuses
+from storage_service.services import Call, changes, contains, filters, id_for, keep_or_raise, known_statuses, stamp
 from storage_service.store import Access, Order
 from storage_service.store.change import Change, Put, Stamp
 from storage_service.store.tables import THREAD_STATES, THREAD_STATUS, THREADS
@@ -21,7 +21,7 @@ class ThreadService:
 
     async def create_thread(self, request: pb.CreateThreadRequest, call: Call) -> pb.CreateThreadResponse:
         thread = pb.Thread(
-            thread_id=request.thread_id or new_id(),
+            thread_id=id_for(request, call, request.thread_id),
             metadata=request.metadata,
             config=request.config,
             status=request.status or pb.THREAD_STATUS_IDLE,
@@ -29,8 +29,8 @@ class ThreadService:
             interrupts=request.interrupts,
             visibility=request.visibility or pb.THREAD_VISIBILITY_PRIVATE,
         )
-        inserted = await call.rows.insert(THREADS, thread, request.request_id)
-        return pb.CreateThreadResponse(thread=keep_or_raise(THREADS, request, inserted, thread))
+        inserted = await call.rows.insert(THREADS, thread, stamp(request))
+        return pb.CreateThreadResponse(thread=keep_or_raise(THREADS, request, inserted, thread.thread_id))
 
     async def get_thread(self, request: pb.GetThreadRequest, call: Call) -> pb.GetThreadResponse:
         fields = read_mask(THREADS, request)
@@ -68,17 +68,15 @@ class ThreadService:
         return pb.CountThreadsResponse(count=await call.rows.count(THREADS, _where(request, call)))
 
     async def copy_thread(self, request: pb.CopyThreadRequest, call: Call) -> pb.CopyThreadResponse:
-        new = request.new_thread_id or new_id()
-        inserted = await call.rows.copy_thread(request.thread_id, new, request.request_id)
+        new = id_for(request, call, request.new_thread_id)
+        inserted = await call.rows.copy_thread(request.thread_id, new, stamp(request))
         if inserted is None:
             raise NotFound("thread", request.thread_id)
-        if not inserted.created and not (request.request_id and request.request_id == inserted.request_id):
-            raise AlreadyExists("thread", new)
-        return pb.CopyThreadResponse(thread=inserted.row)
+        return pb.CopyThreadResponse(thread=keep_or_raise(THREADS, request, inserted, new))
 
     async def set_thread_status(self, request: pb.SetThreadStatusRequest, call: Call) -> pb.SetThreadStatusResponse:
         status = pb.THREAD_STATUS_INTERRUPTED if request.next else pb.THREAD_STATUS_IDLE
-        if request.error not in ("", "null"):
+        if request.error and request.error.strip() != "null":
             status = pb.THREAD_STATUS_ERROR
         changed: list[Change] = [Put("error", request.error)]
         changed += [Put(name, getattr(request, name)) for name in ("values", "interrupts") if getattr(request, name)]

@@ -68,8 +68,11 @@ class Column:
         """The column as a row reads it, under the field's name."""
         return f'{self.read.format(self.stored)} AS "{self.field}"'
 
-    def cursor(self, value: Any) -> Any:
+    def cursor(self, value: Any, descending: bool) -> Any:
         """A value of the field as a bound that rows are ordered after."""
+        if self.words and value not in self.words:
+            # A word that this version does not know, in a row of another's: the listing ends there and never begins anew.
+            return "" if descending else "\U0010ffff"
         if self.is_time:
             return (self.absent or "infinity") if value is None else self.dump(value)
         return value[:SORTED_CHARACTERS] if self.absent else self.dump(value)
@@ -140,6 +143,8 @@ class Table(Generic[M]):
     columns: Mapping[str, Column]
     # The condition that every row must fulfil to exist, as SQL; "" for none.
     alive: str = ""
+    # The condition that an id is taken though no row has it, as SQL with ``{}`` in the place of the id; "" for none.
+    taken: str = ""
     owner: str = "owner_id"
 
     @property
@@ -209,6 +214,8 @@ THREADS = _table(
         _time("updated_at"),
         _time("state_updated_at", absent="-infinity"),
     ],
+    # Checkpoints without a thread are somebody's: whoever made a thread of that id would own them. An operator gives them an owner.
+    taken="EXISTS (SELECT FROM public.checkpoints WHERE thread_id = {})",
 )
 THREAD_STATES = _table(
     threads_pb2.ThreadState,

@@ -44,7 +44,7 @@ class Equals:
 
     def sql(self, table: Table[Any], arg: Arg) -> str:
         column = table.columns[self.field]
-        return f"{column.stored} = {arg(column.dump(self.value))}"
+        return f"{column.stored} = {arg(column.dump(self.value))}{'::timestamptz' if column.is_time else ''}"
 
 
 @dataclass(frozen=True)

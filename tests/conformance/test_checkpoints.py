@@ -73,7 +73,7 @@ async def test_deleted_with_their_thread(
         await fill(connection, thread_id)
     requests: dict[str, dict[str, Any]] = {
         "DeleteThread": {"thread_id": id},
-        "PruneThreads": {"thread_ids": [id, kept]},
+        "PruneThreads": {"thread_ids": [id, kept], "strategy": "PRUNE_STRATEGY_DELETE"},
         "DeleteAssistant": {"assistant_id": f"{owner}-a", "delete_threads": True},
         "EraseOwner": {},
     }
@@ -89,7 +89,7 @@ async def test_left_by_calls_of_other_owners(
     await THREADS.create(api, owner, id)
     await fill(connection, id)
     await api.call("DeleteThread", owner_id=other, thread_id=id, allow_missing=True)
-    await api.call("PruneThreads", owner_id=other, thread_ids=[id])
+    await api.call("PruneThreads", owner_id=other, thread_ids=[id], strategy="PRUNE_STRATEGY_DELETE")
     await api.call("EraseOwner", owner_id=other)
     # Pruning to the newest state leaves the checkpoints as they are.
     await api.call("PruneThreads", owner_id=owner, thread_ids=[id], strategy="PRUNE_STRATEGY_KEEP_LATEST")

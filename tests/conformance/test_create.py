@@ -45,13 +45,36 @@ async def test_content_is_kept_over_a_second_create_of_other_content(api: Api, k
 async def test_create_sent_again_answers_the_first_row(api: Api, kind: Kind, owner: str) -> None:
     id = f"{owner}-1"
     row = await kind.create(api, owner, id, **{kind.content: '{"a": 1, "b": [1.0]}'}, metadata='{"x": 1}')
-    again = await kind.create(api, owner, id, **{kind.content: '{"b":[1.0],"a":1}'}, metadata='{ "x":1 }')
+    again = await kind.create(api, owner, id, **{kind.content: '{"a": 1, "b": [1.0]}'}, metadata='{"x": 1}')
     assert again == row
     assert await kind.count(api, owner) == 1
-    # Once it has been changed, the same create is another one.
-    await kind.call(api, "Update", owner, **{kind.id: id}, metadata='{"x": 2}')
+    # What became of the row meanwhile makes the same create no other one.
+    changed = await kind.call(api, "Update", owner, **{kind.id: id}, metadata='{"x": 2}')
+    assert changed != row
+    assert await kind.create(api, owner, id, **{kind.content: '{"a": 1, "b": [1.0]}'}, metadata='{"x": 1}') == changed
+    # A retry sends the same; what says the same otherwise is another create.
     with exists(kind.name, id):
-        await kind.create(api, owner, id, **{kind.content: '{"a": 1, "b": [1.0]}'}, metadata='{"x": 1}')
+        await kind.create(api, owner, id, **{kind.content: '{"b":[1.0],"a":1}'}, metadata='{ "x":1 }')
+
+
+@every_kind
+async def test_request_id_with_another_content_is_refused(api: Api, kind: Kind, owner: str) -> None:
+    id = f"{owner}-1"
+    row = await kind.create(api, owner, id, request_id="r1", **{kind.content: kind.values[0]})
+    with invalid("request_id"):
+        await kind.create(api, owner, id, request_id="r1", **{kind.content: kind.values[1]})
+    assert await kind.get(api, owner, id) == row
+
+
+@every_kind
+async def test_request_id_without_an_id_makes_one_row(api: Api, kind: Kind, owner: str, other: str) -> None:
+    row = await kind.create(api, owner, "", request_id="r1", **{kind.content: kind.values[0]})
+    assert await kind.create(api, owner, "", request_id="r1", **{kind.content: kind.values[0]}) == row
+    assert await kind.count(api, owner) == 1
+    with invalid("request_id"):
+        await kind.create(api, owner, "", request_id="r1", **{kind.content: kind.values[1]})
+    # Another owner's request_id is its own.
+    assert getattr(await kind.create(api, other, "", request_id="r1"), kind.id) != getattr(row, kind.id)
 
 
 @every_kind

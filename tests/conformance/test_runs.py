@@ -121,8 +121,7 @@ async def test_admission_sent_again_is_no_conflict_with_itself(place: Place) -> 
         await place.run(id, kwargs='{"a": 2}')
     assert await place.run(id, kwargs='{"a": 2}', if_exists="IF_EXISTS_DO_NOTHING") == run
     changed = await place.update(id, status=RUNNING)
-    with exists("run", id):
-        await place.run(id, kwargs='{"a": 1}')
+    assert await place.run(id, kwargs='{"a": 1}') == changed
     assert await RUNS.get(place.api, place.owner, id) == changed
 
 

@@ -144,8 +144,9 @@ async def test_unscoped_calls_act_on_the_item_of_nobody_and_search_all(api: Api,
         await get(api, None, namespace, f"k-{owner}")
     await api.call("DeleteItem", namespace=namespace, key="same")
     assert (await get(api, owner, namespace, "same")).value == json.dumps(owner)
-    assert (await api.call("DeleteNamespace", namespace=namespace)).deleted == 5
-    assert await keys(api, owner, namespace_prefix=namespace) == []
+    assert (await api.call("DeleteNamespace", namespace=namespace)).deleted == 1
+    assert await keys(api, owner, namespace_prefix=namespace) == [f"k-{owner}", "same"]
+    assert await keys(api, other, namespace_prefix=namespace) == [f"k-{other}", "same"]
 
 
 @pytest.mark.parametrize(

@@ -237,7 +237,7 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("UpdateCron", {**_C, **_NEW_CRON}),
     ("DeleteCron", _C),
     ("PruneThreads", {"thread_ids": ["thread-207", "x"], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"}),
-    ("PruneThreads", {"thread_ids": ["thread-407", "x"]}),
+    ("PruneThreads", {"thread_ids": ["thread-407", "x"], "strategy": "PRUNE_STRATEGY_DELETE"}),
     ("DeleteThread", _T),
     ("DeleteAssistant", {**_A, "delete_threads": True}),
     ("DeleteAssistant", {"assistant_id": "assistant-207"}),

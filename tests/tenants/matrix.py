@@ -117,7 +117,7 @@ def base(method: str, mine: Rows) -> dict[str, Any]:
         "UpdateRun": {**run, "kwargs": "{}"},
         "UpdateCron": {**cron, "payload": "{}"},
         "PutItem": {**place, "value": "2"},
-        "PruneThreads": {"thread_ids": [mine.thread]},
+        "PruneThreads": {"thread_ids": [mine.thread], "strategy": "PRUNE_STRATEGY_DELETE"},
         "DeleteNamespace": {"namespace": place["namespace"]},
         "Batch": {"operations": [{"get": place}]},
         "Truncate": {"resources": ["RESOURCE_THREADS"]},

@@ -140,7 +140,7 @@ class Items(Runs):
         gone = [
             (key, record)
             for key, record in items.items()
-            if below.test(record.row) and (self.owner_id is None or record.owner == self.owner_id)
+            if below.test(record.row) and record.owner == (self.owner_id or "")
         ]
         for key, _ in gone:
             del items[key]

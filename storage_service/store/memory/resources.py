@@ -22,12 +22,13 @@ from agentstorage.v1.threads_pb2 import (
     ThreadState,
 )
 from storage_service import jsontext
+from storage_service.caller import SYSTEM_OWNER
 from storage_service.errors import NotFound, ThreadBusy
 from storage_service.store import Access, Inserted, Order, Page
 from storage_service.store.change import Change, Merge, Put, Stamp
 from storage_service.store.memory.rows import Record, Rows, copy
 from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREAD_STATES, THREADS, Table
-from storage_service.store.where import Contains, Equals, OneOf, Where
+from storage_service.store.where import Contains, OneOf, Where
 
 _IN_FLIGHT = OneOf("status", (RUN_STATUS_PENDING, RUN_STATUS_RUNNING))
 _NEWEST = Order(("sequence",), True)
@@ -87,16 +88,24 @@ class Assistants(Rows):
             return False
         del self.tables.of(ASSISTANTS)[(assistant_id,)]
         self.drop_versions(assistant_id)
-        mine = [Equals("assistant_id", assistant_id)]
         owner = record.owner
-        self.drop(CRONS, [cron for cron in self.records(CRONS, mine, Access.OWN) if cron.owner == owner])
+
+        def concerned(table: Table[Any]) -> list[Record[Any]]:
+            # Of the system's assistants everybody may have crons and runs: they go, or end, with it.
+            return [
+                other
+                for other in self.tables.of(table).values()
+                if other.row.assistant_id == assistant_id and owner in (other.owner, SYSTEM_OWNER)
+            ]
+
+        self.drop(CRONS, concerned(CRONS))
         if delete_threads:
             naming = [Contains("metadata", jsontext.single("assistant_id", assistant_id))]
             for thread in self.records(THREADS, naming, Access.OWN):
                 if thread.owner == owner:
                     self.drop_thread(thread)
-        for run in self.records(RUNS, [*mine, _IN_FLIGHT], Access.OWN):
-            if run.owner == owner:
+        for run in concerned(RUNS):
+            if _IN_FLIGHT.test(run.row):
                 self.change(RUNS, run, [Put("status", RUN_STATUS_INTERRUPTED), Stamp("finished_at")])
         return True
 

@@ -235,6 +235,11 @@ class Rows:
         for change in changes:
             change.apply(table, row, now)
         row.updated_at.CopyFrom(now)
+        if table is RUNS and record.owner is None:
+            thread = self.tables.of(THREADS).get((row.thread_id,))
+            if thread is not None and thread.owner is not None:
+                record.owner = thread.owner
+                row.metadata = jsontext.merge(row.metadata, jsontext.single("owner", thread.owner))
         return record.row
 
     async def delete(self, table: Table[Any], where: Sequence[Where]) -> int:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentstorage.v1.assistants_pb2 import Assistant
+from storage_service import jsontext
+from storage_service.caller import SYSTEM_OWNER
 from storage_service.store import Access
 from storage_service.store.change import Change
 from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.postgres.threads import DELETE_THREAD_ROWS
 from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREADS
-from storage_service.store.where import Equals, Where
+from storage_service.store.where import Contains, Equals, Where
 
 _CONTENT = "graph_id, name, description, config, context, metadata"
 # The version that is about to be replaced, kept whole. A version that is kept already stays as it was kept.
@@ -46,7 +48,8 @@ class Assistants(Rows):
 
     async def set_latest_version(self, assistant_id: str, version: int) -> Assistant | None:
         values = Values()
-        conditions = self.conditions(ASSISTANTS, [Equals("assistant_id", assistant_id)], Access.OWN, values)
+        named = [Equals("assistant_id", assistant_id)]
+        conditions = self.conditions(ASSISTANTS, named, Access.OWN, values)
         wanted = values(version)
         statement = (
             f"WITH former AS (SELECT * FROM {ASSISTANTS.name} WHERE {conditions} FOR UPDATE),"
@@ -62,7 +65,8 @@ class Assistants(Rows):
             " FROM wanted WHERE a.id = (SELECT id FROM former) RETURNING a.*)"
             f" SELECT {ASSISTANTS.select} FROM changed"
         )
-        rows = await self.database.run(statement, values)
+        # Behind a lock, for a version that an update keeps meanwhile is one to be found.
+        rows = await self.behind_locks([self.lock(ASSISTANTS, named, Access.OWN)], statement, values)
         return message(ASSISTANTS, rows[0]) if rows else None
 
     async def list_versions(
@@ -87,9 +91,12 @@ class Assistants(Rows):
 
     async def delete_assistant(self, assistant_id: str, delete_threads: bool) -> bool:
         values = Values()
-        conditions = self.conditions(ASSISTANTS, [Equals("assistant_id", assistant_id)], Access.OWN, values)
+        named = [Equals("assistant_id", assistant_id)]
+        conditions = self.conditions(ASSISTANTS, named, Access.OWN, values)
         # Only what is the assistant's owner's own: another owner may have named the same id.
         own = "owner_id IS NOT DISTINCT FROM assistant.owner_id"
+        # Of the system's assistants everybody may have crons and runs: they go, or end, with it.
+        concerned = f"({{0}}.{own} OR assistant.owner_id = '{SYSTEM_OWNER}')"
         threads = (
             f" gone AS (DELETE FROM {THREADS.name} AS t USING assistant WHERE t.{own}"
             # The first characters find the thread by its index, which holds no more of a text that anybody can make long.
@@ -101,10 +108,15 @@ class Assistants(Rows):
             f"WITH assistant AS (DELETE FROM {ASSISTANTS.name} WHERE {conditions} RETURNING id, owner_id),"
             f"{threads if delete_threads else ''}"
             f" deleted_crons AS (DELETE FROM {CRONS.name} AS c USING assistant"
-            f" WHERE c.assistant_id = assistant.id AND c.{own}),"
+            f" WHERE c.assistant_id = assistant.id AND {concerned.format('c')}),"
             f" interrupted AS (UPDATE {RUNS.name} AS r SET status = 'interrupted', updated_at = now(), finished_at = now()"
-            f" FROM assistant WHERE r.assistant_id = assistant.id AND r.{own} AND r.status IN ('pending', 'running')"
+            f" FROM assistant WHERE r.assistant_id = assistant.id AND {concerned.format('r')} AND r.status IN ('pending', 'running')"
             f"{' AND NOT EXISTS (SELECT FROM gone WHERE gone.id = r.thread_id)' if delete_threads else ''})"
             " SELECT count(*) FROM assistant"
         )
-        return await self.number(statement, values, slow=True) > 0
+        locks = [self.lock(ASSISTANTS, named, Access.OWN)]
+        if delete_threads:
+            naming = Contains("metadata", jsontext.single("assistant_id", assistant_id))
+            locks.append(self.lock(THREADS, [naming], Access.OWN))
+        rows = await self.behind_locks(locks, statement, values)
+        return int(rows[0][0]) > 0

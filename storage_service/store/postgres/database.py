@@ -38,8 +38,8 @@ _LARGE: Final = 65536
 _STALLED, _FROZEN_MARGIN = 0.25, 2.0
 # How long a connection is used (seconds).
 _LIFETIME: Final = 1800.0
-# Reads in flight on one lane before the next one is taken.
-_READS_TOGETHER: Final = 16
+# The lock wait of a statement on a lane; those on connections of their own have the setting's.
+_SHORT_LOCK_WAIT: Final = b"SET lock_timeout = '100ms'"
 _WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 1.75, 0.5
 # How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
 _TRIES: Final = 3
@@ -73,6 +73,8 @@ def connection_string(settings: DatabaseSettings) -> str:
             f"-c statement_timeout={round(settings.statement_timeout * 1000)}",
             f"-c lock_timeout={round(settings.lock_timeout * 1000)}",
             "-c idle_in_transaction_session_timeout=10000",
+            # Tells the triggers that put a runtime's rows right that this is not one.
+            "-c storage_service.writer=on",
         )
     )
     defaults: dict[str, Any] = {
@@ -99,14 +101,17 @@ class Database:
         self.revision = 0
         self.trouble = "the database has not been reached yet"
         self._pool: AsyncConnectionPool[Connection] | None = None
-        self._lanes: list[Lane] = []
+        # Those that read, and those that write.
+        self._lanes: dict[bool, list[Lane]] = {True: [], False: []}
         self._growing: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._probe: Connection | None = None
         self._looked = asyncio.Event()
         self._returning: set[asyncio.Task[None]] = set()
         piped = settings.prepared_statements and not settings.transaction_pooler
-        self._max_lanes = min(4, settings.pool_max_size - 2) if piped else 0
+        # Half of what the pool has, and never its last connection.
+        most = settings.pool_max_size - 2 if piped else 0
+        self._most_lanes = {True: min(1, most // 2), False: min(3, most - most // 2)}
 
     # Lifecycle.
 
@@ -206,11 +211,13 @@ class Database:
         )
         await pool.open(wait=True, timeout=10)
         self._pool = pool
-        await self._grow()
+        for reading in (True, False):
+            await self._grow(reading)
 
     async def _drop_pool(self) -> None:
         pool, self._pool = self._pool, None
-        lanes, self._lanes = self._lanes, []
+        lanes = [lane for some in self._lanes.values() for lane in some]
+        self._lanes = {True: [], False: []}
         for lane in lanes:
             lane.abandon()
         if pool is not None:
@@ -225,86 +232,96 @@ class Database:
 
     # Lanes.
 
-    async def _grow(self) -> None:
+    async def _grow(self, reading: bool) -> None:
         """Add a lane, when there may be one more."""
         pool = self._pool
-        if pool is None or len(self._lanes) >= self._max_lanes:
+        if pool is None or len(self._lanes[reading]) >= self._most_lanes[reading]:
             return
         connection = await pool.getconn()
+        if not reading:
+            # A write that waits for another's row holds up those behind it: it goes to a connection of its own soon.
+            await connection.execute(_SHORT_LOCK_WAIT)
         if pool is self._pool:
-            self._lanes.append(Lane(connection))
+            self._lanes[reading].append(Lane(connection))
         else:  # dropped meanwhile
             await self._give_back(pool, connection)
 
     def _pick_lane(self, reading: bool) -> Lane | None:
         """A lane that is fit for one more statement, if any is.
 
-        Reads go together on the first lane that has room: they wait for nothing, and answers that come together cost half. Writes go
-        on the lane with the fewest statements, since each waits for the disk.
+        Reads have lanes of their own, since a write may wait for a lock; there they go together, for answers that come together cost
+        half. Writes go on the lane with the fewest statements, since each waits for the disk.
         """
         best: Lane | None = None
-        for lane in self._lanes:
+        for lane in self._lanes[reading]:
             if lane.usable and (best is None or lane.in_flight < best.in_flight):
                 best = lane
-                if reading and lane.in_flight < _READS_TOGETHER and lane.waited < _STALLED:
-                    return lane
         if best is None or (best.in_flight and best.waited > _STALLED):
             return None
-        if (
-            best.in_flight >= 2
-            and len(self._lanes) < self._max_lanes
-            and (self._growing is None or self._growing.done())
-        ):
-            self._growing = asyncio.create_task(self._grow_quietly(), name="one more lane")
+        if best.in_flight >= 2 and len(self._lanes[reading]) < self._most_lanes[reading]:
+            self._grow_soon(reading)
         return best
 
-    async def _grow_quietly(self) -> None:
+    def _grow_soon(self, reading: bool) -> None:
+        if self._growing is None or self._growing.done():
+            self._growing = asyncio.create_task(self._grow_quietly(reading), name="one more lane")
+
+    async def _grow_quietly(self, reading: bool) -> None:
         try:
-            await self._grow()
+            await self._grow(reading)
         except psycopg.Error as error:
             log.warning("no further connection for statements: %s", _kind_of(error))
 
     def _tend_lanes(self) -> None:
         """Give up lanes that do not answer, or have lived long, and return to the pool what cannot be used."""
-        for lane in list(self._lanes):
-            is_frozen = lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN
-            is_old = not lane.in_flight and lane.age > _LIFETIME
-            if lane.usable and (is_frozen or is_old):
-                lane.abandon()
-            if not lane.usable and self._pool is not None:
-                self._lanes.remove(lane)
-                self._return(self._pool, lane.connection)
-        if not self._lanes and (self._growing is None or self._growing.done()):
-            self._growing = asyncio.create_task(self._grow_quietly(), name="first lane")
+        for reading, lanes in self._lanes.items():
+            for lane in list(lanes):
+                is_frozen = lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN
+                is_old = not lane.in_flight and (lane.age > _LIFETIME or lane.is_full)
+                if lane.usable and (is_frozen or is_old):
+                    lane.abandon()
+                if not lane.usable and self._pool is not None:
+                    lanes.remove(lane)
+                    self._return(self._pool, lane.connection)
+            if not lanes and self._most_lanes[reading]:
+                self._grow_soon(reading)
 
     # Statements.
 
-    async def run(self, statement: str, values: Sequence[Any], *, again: bool = False, slow: bool = False) -> list[Row]:
+    async def run(
+        self,
+        statement: str,
+        values: Sequence[Any],
+        *,
+        reads: bool = False,
+        again: bool = False,
+        slow: bool = False,
+    ) -> list[Row]:
         """Run one statement as a transaction of its own and give its rows.
 
-        ``again`` says that it may run twice (a read), so that a lost connection is made good by a second try; ``slow`` that it may take
-        long, so that it gets a connection of its own and ends when the call is cancelled.
+        ``reads`` says that it locks nothing; ``again``, as a read, that it may run twice, so that a lost connection is made good by a
+        second try; ``slow`` that it may take long, so that it gets a connection of its own and ends when the call is cancelled.
         """
         for left in reversed(range(_TRIES)):
             try:
-                return await self._run_once(statement, values, slow, again)
+                return await self._run_once(statement, values, slow, reads)
             except Exception as error:
                 # A statement that collided has left no trace; one whose connection was lost may have.
-                if left and (faults.is_collision(error) or (again and faults.is_connection_lost(error))):
+                lost = (again or reads) and faults.is_connection_lost(error)
+                if left and (faults.is_collision(error) or lost):
                     slow = True
                     continue
                 raise self._failure(error) from error
         raise Conflict()
 
-    async def _run_once(self, statement: str, values: Sequence[Any], slow: bool, reading: bool) -> list[Row]:
-        if not slow:
-            for value in values:
-                if type(value) is str and len(value) > _LARGE:
-                    break
-            else:
-                lane = self._pick_lane(reading)
-                if lane is not None:
-                    return await lane.send(statement, values)
+    async def _run_once(self, statement: str, values: Sequence[Any], slow: bool, reads: bool) -> list[Row]:
+        lane = None if slow or _is_large(values) else self._pick_lane(reads)
+        if lane is not None:
+            try:
+                return await lane.send(statement, values)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.InvalidSqlStatementName):
+                # It did not run: it waits for its lock elsewhere, or the statement before it, which was to prepare it, failed.
+                lane = None
         async with self._connection() as connection:
             return await _execute(connection, statement, values)
 
@@ -382,6 +399,14 @@ class Transaction:
 async def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> list[Row]:
     cursor = await connection.cursor(binary=True).execute(statement.encode(), values)
     return await cursor.fetchall() if cursor.description else []
+
+
+def _is_large(values: Sequence[Any]) -> bool:
+    """Whether a value would hold up the statements behind it."""
+    for value in values:  # noqa: SIM110 - a generator costs as much as the rest of the way
+        if type(value) is str and len(value) > _LARGE:
+            return True
+    return False
 
 
 def _is_lost(connection: Connection) -> bool:

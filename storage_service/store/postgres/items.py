@@ -12,11 +12,10 @@ from storage_service.store import Access, Page
 from storage_service.store.items import item_search, limit_of
 from storage_service.store.postgres.database import Transaction
 from storage_service.store.postgres.lane import Row
-from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.postgres.rows import Rows, Statement, Values, message
 from storage_service.store.tables import ITEMS
 from storage_service.store.where import Below, LabelsMatch
 
-Statement = tuple[str, Values]
 _ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
 _KEY = '"namespace" = {} AND "key" = {} AND "owner_id" = {}'
 _ENDS = "now() + make_interval(secs => {} * 60)"
@@ -29,7 +28,8 @@ class _Plan:
 
     statements: list[Statement]
     read: Callable[[list[list[Row]]], pb.OperationResult]
-    # Whether it may run twice, and whether it may take long.
+    # Whether it locks nothing, whether it may run twice, and whether it may take long.
+    reads: bool = False
     again: bool = False
     slow: bool = False
 
@@ -41,7 +41,9 @@ class Items(Rows):
         plans = [self._plan(operation) for operation in operations]
         if len(plans) == 1 and len(plans[0].statements) == 1:
             [(statement, values)] = plans[0].statements
-            rows = await self.database.run(statement, values, again=plans[0].again, slow=plans[0].slow)
+            rows = await self.database.run(
+                statement, values, reads=plans[0].reads, again=plans[0].again, slow=plans[0].slow
+            )
             return [plans[0].read([rows])]
 
         # Batches that write the same items in other orders would wait for each other until Postgres finds it out, a second later.
@@ -145,7 +147,7 @@ class Items(Rows):
             item = message(ITEMS, results[0][0]) if results[0] else None
             return pb.OperationResult(get=pb.GetItemResponse(item=item))
 
-        return _Plan([(statement, values)], read, again=True)
+        return _Plan([(statement, values)], read, reads=not get.refresh_ttl, again=True)
 
     def _delete(self, delete: pb.DeleteOperation) -> _Plan:
         values = Values()
@@ -205,7 +207,9 @@ class Items(Rows):
     async def delete_namespace(self, namespace: Sequence[str]) -> int:
         # Items whose time is over go too, but do not count.
         values = Values()
-        conditions = f"{self.visible(ITEMS, Access.OWN, values)} AND {Below(tuple(namespace)).sql(ITEMS, values)}"
+        # As an item that is put, a call without an owner deletes those that have none.
+        owner = values(self.owner_id or "")
+        conditions = f'"owner_id" = {owner} AND {Below(tuple(namespace)).sql(ITEMS, values)}'
         statement = (
             f"WITH gone AS (DELETE FROM {ITEMS.name} AS i WHERE {conditions} RETURNING {_ALIVE} AS alive)"
             " SELECT count(*) FROM gone WHERE alive"

@@ -20,6 +20,7 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.errors import error_from_result
 
 Row = tuple[Any, ...]
+_MOST_PREPARED = 500
 
 
 class _Sent:
@@ -68,6 +69,11 @@ class Lane:
     def usable(self) -> bool:
         """Whether the connection is whole."""
         return self._broken is None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it has prepared so many statements that a new connection is better."""
+        return len(self._prepared) > _MOST_PREPARED
 
     @property
     def age(self) -> float:

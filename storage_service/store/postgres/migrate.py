@@ -192,6 +192,8 @@ async def _migrate(lock: Connection, conn: Connection, deadline: float) -> list[
     # An open transaction with a snapshot would keep CREATE INDEX CONCURRENTLY waiting for ever.
     patience = max(1.0, deadline - time.monotonic())
     await conn.execute("SELECT set_config('lock_timeout', %s, false)", (f"{patience:.3f}s",))
+    # The rows that this adopts were written by the runtimes, not by the service.
+    await conn.execute("SELECT set_config('storage_service.writer', 'off', false)")
     facts = await tables(conn)
     check_rights(facts, pending=False)
     current = await revision(conn)

@@ -7,7 +7,7 @@ from typing import Any
 from agentstorage.v1 import common_pb2
 from agentstorage.v1.owner_pb2 import ResourceUsage
 from storage_service.store import Access, Order, Page
-from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.postgres.rows import SCHEMA, Rows, Values, message
 from storage_service.store.postgres.threads import DELETE_THREAD_ROWS
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
@@ -29,6 +29,8 @@ RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], tuple[Table[Any], str] | 
     common_pb2.RESOURCE_ITEMS: (ITEMS, None),
     common_pb2.RESOURCE_CRONS: (CRONS, None),
 }
+# Items that adoption found in two spellings of one namespace: the older ones, kept aside.
+DISPLACED = f"{SCHEMA}.store_items_displaced"
 _PARENTS = {part[0]: (table, part[1]) for table, part in RESOURCES.values() if part}
 
 
@@ -41,6 +43,8 @@ class Owners(Rows):
         for resource, (table, child) in RESOURCES.items():
             own = self.visible(table, Access.OWN, values)
             rows = f"SELECT pg_column_size(t.*) AS bytes FROM {table.name} AS t WHERE {own}"
+            if table is ITEMS:
+                rows += f" UNION ALL SELECT pg_column_size(d.*) FROM {DISPLACED} AS d WHERE {own}"
             if child is not None:
                 rows += (
                     f" UNION ALL SELECT pg_column_size(c.*) FROM {child[0].name} AS c"
@@ -66,7 +70,14 @@ class Owners(Rows):
             )
             if deleted := await self.number(statement, values, slow=True):
                 return deleted
-        return 0
+        values = Values()
+        own = self.visible(ITEMS, Access.OWN, values)
+        chosen = f"ctid = ANY(ARRAY(SELECT ctid FROM {DISPLACED} WHERE {own} LIMIT {values(limit)}))"
+        return await self.number(
+            f"WITH gone AS (DELETE FROM {DISPLACED} WHERE {chosen} RETURNING 1) SELECT count(*) FROM gone",
+            values,
+            slow=True,
+        )
 
     async def export(
         self, table: Table[M], after: tuple[Any, ...] | None, limit: int

@@ -10,7 +10,7 @@ from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
 from storage_service.errors import AlreadyExists
 from storage_service.store import Access, Inserted, Order, Page
 from storage_service.store.change import Change
-from storage_service.store.postgres.database import Database
+from storage_service.store.postgres.database import Database, Transaction
 from storage_service.store.postgres.lane import Row
 from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, Column, M, Table
 from storage_service.store.where import Equals, Where
@@ -31,6 +31,9 @@ class Values(list[Any]):
     def __call__(self, value: Any) -> str:
         self.append(value)
         return f"${len(self)}"
+
+
+Statement = tuple[str, Values]
 
 
 def message(table: Table[M], row: Row, fields: frozenset[str] | None = None) -> M:
@@ -61,9 +64,11 @@ def _insert_terms(table: Table[Any], owned: bool) -> dict[str, str]:
 @cache
 def _insert_statement(table: Table[Any], owned: bool) -> str:
     terms = _insert_terms(table, owned)
+    row = ", ".join(terms.values())
+    # An owner's insert is refused where the id is taken; the table's first column is the id.
+    source = f"SELECT {row} WHERE NOT {table.taken.format('$1')}" if table.taken and owned else f"VALUES ({row})"
     return (
-        f"INSERT INTO {table.name} ({', '.join(terms)}) VALUES ({', '.join(terms.values())})"
-        f" ON CONFLICT (id) DO NOTHING RETURNING {table.select}"
+        f"INSERT INTO {table.name} ({', '.join(terms)}) {source} ON CONFLICT (id) DO NOTHING RETURNING {table.select}"
     )
 
 
@@ -134,7 +139,7 @@ class Rows:
         values = Values()
         conditions = self.conditions(table, [Equals(table.id, id)], Access.OWN, values)
         statement = f'SELECT "request_id", {table.select} FROM {table.name} WHERE {conditions}'
-        rows = await self.database.run(statement, values, again=True)
+        rows = await self.database.run(statement, values, reads=True)
         if not rows:
             raise AlreadyExists(table.resource, id)
         return Inserted(message(table, rows[0][1:]), False, rows[0][0] or "")
@@ -155,7 +160,7 @@ class Rows:
             if isinstance(self.scope, Owner):
                 values.append(self.scope.id)
             values.extend(table.columns[term.field].dump(term.value) for term in where if isinstance(term, Equals))
-        rows = await self.database.run(statement, values, again=True)
+        rows = await self.database.run(statement, values, reads=True)
         return message(table, rows[0], fields) if rows else None
 
     async def find(
@@ -177,7 +182,7 @@ class Rows:
             after = []
             for column, value in zip(columns, page.after, strict=True):
                 cast = "::timestamptz" if column.is_time else ""
-                after.append(values(column.cursor(value)) + cast)
+                after.append(values(column.cursor(value, order.descending)) + cast)
             conditions += f" AND ({', '.join(keys)}) {'<' if order.descending else '>'} ({', '.join(after)})"
         direction = " DESC" if order.descending else ""
         statement = (
@@ -192,6 +197,23 @@ class Rows:
         values = Values()
         statement = f"SELECT count(*) FROM {table.name} WHERE {self.conditions(table, where, access, values)}"
         return await self.number(statement, values, again=True, slow=True)
+
+    def lock(self, table: Table[Any], where: Iterable[Where], access: Access, strength: str = "UPDATE") -> Statement:
+        """The statement that locks rows of the scope, always in the same order."""
+        values = Values()
+        conditions = self.conditions(table, where, access, values)
+        return f"SELECT FROM {table.name} WHERE {conditions} ORDER BY id FOR {strength}", values
+
+    async def behind_locks(self, locks: Sequence[Statement], statement: str, values: Values) -> list[Row]:
+        """Run a statement behind locks that are taken by statements before it.
+
+        A single statement that waits for a lock does not see what was committed meanwhile in other rows; this one does.
+        """
+
+        async def work(transaction: Transaction) -> list[Row]:
+            return (await transaction.run_all([*locks, (statement, values)]))[-1]
+
+        return await self.database.atomic(work)
 
     async def number(self, statement: str, values: Values, *, again: bool = False, slow: bool = False) -> int:
         """Run a statement that gives one number."""

@@ -7,7 +7,6 @@ from typing import Any
 from agentstorage.v1.runs_pb2 import Run
 from storage_service.errors import NotFound, ThreadBusy
 from storage_service.store import Access, Inserted
-from storage_service.store.postgres.database import Transaction
 from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, Table
@@ -41,10 +40,11 @@ class Runs(Rows):
         return rows[0] if rows else None
 
     async def _admit(self, run: Run, request_id: str) -> Row | None:
-        lock = Values()
-        # The lock is a statement of its own: what another admission committed while this one waited is seen only by the next.
-        conditions = self.conditions(THREADS, [Equals("thread_id", run.thread_id)], Access.OWN, lock)
-        locking = f"SELECT FROM {THREADS.name} WHERE {conditions} FOR UPDATE"
+        # The assistant stays while this runs, and admissions to a thread go one after the other. Deletions lock in the same order.
+        locks = [
+            self.lock(ASSISTANTS, [Equals("assistant_id", run.assistant_id)], Access.SEARCH, "KEY SHARE"),
+            self.lock(THREADS, [Equals("thread_id", run.thread_id)], Access.OWN),
+        ]
         terms, values = self.new_row(RUNS, run, request_id)
         thread = self._missing(THREADS, run.thread_id, True, values)
         assistant = self._missing(ASSISTANTS, run.assistant_id, True, values)
@@ -63,12 +63,8 @@ class Runs(Rows):
             f" ARRAY(SELECT id FROM flight), EXISTS (SELECT FROM run), admitted.* FROM missing"
             f" LEFT JOIN (SELECT {RUNS.select} FROM run) AS admitted ON true"
         )
-
-        async def work(transaction: Transaction) -> Row:
-            _, rows = await transaction.run_all([(locking, lock), (inserting, values)])
-            return rows[0]
-
-        no_thread, no_assistant, taken, flight, made, *row = await self.database.atomic(work)
+        rows = await self.behind_locks(locks, inserting, values)
+        no_thread, no_assistant, taken, flight, made, *row = rows[0]
         if no_thread:
             raise NotFound("thread", run.thread_id)
         if no_assistant:
@@ -85,7 +81,7 @@ class Runs(Rows):
             self._missing(table, id, must_exist, values)
             for table, id in ((THREADS, thread_id), (ASSISTANTS, assistant_id))
         ]
-        rows = await self.database.run(f"SELECT {', '.join(terms)}", values, again=True)
+        rows = await self.database.run(f"SELECT {', '.join(terms)}", values, reads=True)
         no_thread, no_assistant = rows[0]
         return "thread" if no_thread else "assistant" if no_assistant else ""
 

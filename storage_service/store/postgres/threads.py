@@ -10,8 +10,6 @@ from agentstorage.v1.threads_pb2 import Thread, ThreadState
 from storage_service.errors import Conflict
 from storage_service.store import Access, Inserted, Page
 from storage_service.store.change import Change
-from storage_service.store.postgres.database import Transaction
-from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.tables import CRONS, RUNS, THREAD_STATES, THREADS
 from storage_service.store.where import Equals, OneOf, Where
@@ -38,18 +36,28 @@ class Threads(Rows):
 
     async def delete_threads(self, thread_ids: Sequence[str]) -> int:
         values = Values()
-        conditions = self.conditions(THREADS, [OneOf("thread_id", tuple(thread_ids))], Access.OWN, values)
+        where = [OneOf("thread_id", tuple(thread_ids))]
+        conditions = self.conditions(THREADS, where, Access.OWN, values)
         statement = (
             f"WITH gone AS (DELETE FROM {THREADS.name} WHERE {conditions} RETURNING id, owner_id),"
             f" {DELETE_THREAD_ROWS} SELECT count(*) FROM gone"
         )
-        return await self.number(statement, values, slow=True)
+        # Runs that were admitted while this waited go too.
+        rows = await self.behind_locks([self.lock(THREADS, where, Access.OWN)], statement, values)
+        return int(rows[0][0])
 
     async def copy_thread(self, thread_id: str, new_id: str, request_id: str) -> Inserted[Thread] | None:
         values = Values()
         conditions = self.conditions(THREADS, [Equals("thread_id", thread_id)], Access.BY_ID, values)
         new, old = values(new_id), values(thread_id)
+        free = "true" if self.owner_id is None else f"NOT {THREADS.taken.format(new)}"
         states = "values, next, tasks, metadata, interrupts, created_at"
+        # What a reader of a shared thread may read are its states and runs, not its checkpoints.
+        mine = (
+            ""
+            if self.owner_id is None
+            else f" AND EXISTS (SELECT FROM source WHERE owner_id = {values(self.owner_id)})"
+        )
         # A copied state's parent is the copy of its parent.
         parent = (
             "CASE WHEN parent_checkpoint ->> 'thread_id' = thread_id"
@@ -60,14 +68,14 @@ class Threads(Rows):
             f" copy AS (INSERT INTO {THREADS.name} (id, metadata, config, values, interrupts, state_updated_at, request_id)"
             f" SELECT {new}, {self.stamp('metadata', values)}, config, values, interrupts,"
             f" CASE WHEN state_updated_at IS NOT NULL THEN now() END, {values(request_id or None)}"
-            " FROM source ON CONFLICT (id) DO NOTHING RETURNING *),"
+            f" FROM source WHERE {free} ON CONFLICT (id) DO NOTHING RETURNING *),"
             f" states AS (INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, {states}, parent_checkpoint, by_service)"
             f" SELECT {new}, checkpoint_id, {states}, {parent}, false FROM {THREAD_STATES.name}"
             f" WHERE thread_id = {old} AND EXISTS (SELECT FROM copy) ORDER BY id),"
             + ", ".join(
                 f" {table} AS (INSERT INTO public.{table} (thread_id, {columns})"
                 f" SELECT {new}, {columns} FROM public.{table} WHERE thread_id = {old} AND EXISTS (SELECT FROM copy)"
-                " ON CONFLICT DO NOTHING)"
+                f"{mine} ON CONFLICT DO NOTHING)"
                 for table, columns in _CHECKPOINT_COLUMNS.items()
             )
             + f" SELECT EXISTS (SELECT FROM copy), {THREADS.select} FROM copy"
@@ -86,13 +94,14 @@ class Threads(Rows):
         values = Values()
         terms = [change.sql(THREADS, values) for change in changes]
         word = values(THREADS.columns["status"].dump(status))
-        conditions = self.conditions(THREADS, [Equals("thread_id", thread_id), *expected], Access.OWN, values)
+        own = [Equals("thread_id", thread_id)]
+        conditions = self.conditions(THREADS, [*own, *expected], Access.OWN, values)
         statement = (
             f"UPDATE {THREADS.name} SET {''.join(term + ', ' for term in terms)}"
             f" \"status\" = CASE WHEN {_RUN_IN_FLIGHT} THEN 'busy' ELSE {word} END,"
             f' "updated_at" = now(), "state_updated_at" = now() WHERE {conditions} RETURNING {THREADS.select}'
         )
-        rows = await self.database.run(statement, values)
+        rows = await self.behind_locks([self.lock(THREADS, own, Access.OWN)], statement, values)
         return message(THREADS, rows[0]) if rows else None
 
     async def thread_state(self, thread_id: str) -> ThreadState | None:
@@ -106,7 +115,7 @@ class Threads(Rows):
             " UNION ALL SELECT id, '', values, '{}', '[]', metadata, interrupts, NULL, coalesce(state_updated_at, created_at), 0"
             " FROM thread) AS state ORDER BY id DESC LIMIT 1"
         )
-        rows = await self.database.run(statement, values, again=True)
+        rows = await self.database.run(statement, values, reads=True)
         return message(THREAD_STATES, rows[0]) if rows else None
 
     async def add_thread_state(self, state: ThreadState) -> Inserted[ThreadState] | None:
@@ -142,17 +151,14 @@ class Threads(Rows):
             f" SELECT id, {checkpoint}, true, {', '.join(bound.values())} FROM thread RETURNING {THREAD_STATES.select}"
         )
 
-        async def behind_lock(transaction: Transaction) -> list[Row]:
-            lock = Values()
-            own = self.conditions(THREADS, [Equals("thread_id", state.thread_id)], Access.OWN, lock)
-            _, added = await transaction.run_all(
-                [(f"SELECT FROM {THREADS.name} WHERE {own} FOR UPDATE", lock), (statement, values)]
-            )
-            return added
-
+        own = [Equals("thread_id", state.thread_id)]
         for locked in (False, True):
             try:
-                rows = await (self.database.atomic(behind_lock) if locked else self.database.run(statement, values))
+                rows = await (
+                    self.behind_locks([self.lock(THREADS, own, Access.OWN)], statement, values)
+                    if locked
+                    else self.database.run(statement, values)
+                )
             except Conflict as error:
                 # The same checkpoint id was added meanwhile: the unique index refused the second.
                 if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
@@ -174,7 +180,7 @@ class Threads(Rows):
             f"SELECT {THREAD_STATES.select} FROM {THREAD_STATES.name} WHERE checkpoint_id = {values(checkpoint_id)}"
             f" AND thread_id = (SELECT id FROM {THREADS.name} WHERE {conditions}) ORDER BY id DESC LIMIT 1"
         )
-        rows = await self.database.run(statement, values, again=True)
+        rows = await self.database.run(statement, values, reads=True)
         return message(THREAD_STATES, rows[0]) if rows else None
 
     async def list_thread_states(

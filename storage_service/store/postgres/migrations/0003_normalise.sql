@@ -27,6 +27,18 @@ CREATE OR REPLACE FUNCTION langgraph_server.as_object(document jsonb) RETURNS js
     SELECT coalesce(nullif(langgraph_server.unwrap(document), 'null'::jsonb), '{}'::jsonb)
 $$;
 
+-- Both as the triggers call them. The sessions of the service have the setting storage_service.writer: what they write is what a client
+-- sent, and a string in it is meant, whatever it looks like. (Items need no setting; their version tells who wrote.)
+CREATE OR REPLACE FUNCTION langgraph_server.received(document jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog AS $$
+    SELECT CASE WHEN current_setting('storage_service.writer', true) = 'on' THEN document ELSE langgraph_server.unwrap(document) END
+$$;
+
+CREATE OR REPLACE FUNCTION langgraph_server.received_object(document jsonb) RETURNS jsonb
+    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog AS $$
+    SELECT coalesce(nullif(langgraph_server.received(document), 'null'::jsonb), '{}'::jsonb)
+$$;
+
 -- The labels of a namespace joined by ".": "{a.b}", "{a,b}" and "a.b" are all a.b. What is no list of labels stays as it is.
 CREATE OR REPLACE FUNCTION langgraph_server.canonical_namespace(namespace text) RETURNS text
     LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog AS $$
@@ -50,9 +62,9 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_assistant() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW.metadata := langgraph_server.as_object(NEW.metadata);
-    NEW.config := langgraph_server.as_object(NEW.config);
-    NEW.context := langgraph_server.as_object(NEW.context);
+    NEW.metadata := langgraph_server.received_object(NEW.metadata);
+    NEW.config := langgraph_server.received_object(NEW.config);
+    NEW.context := langgraph_server.received_object(NEW.context);
     NEW.version := coalesce(NEW.version, 1);
     NEW.last_version := greatest(NEW.last_version, NEW.version);
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
@@ -64,10 +76,10 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_thread() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW.metadata := langgraph_server.as_object(NEW.metadata);
-    NEW.config := langgraph_server.as_object(NEW.config);
+    NEW.metadata := langgraph_server.received_object(NEW.metadata);
+    NEW.config := langgraph_server.received_object(NEW.config);
     NEW.status := coalesce(NEW.status, 'idle');
-    NEW.interrupts := coalesce(langgraph_server.unwrap(NEW.interrupts), '{}');
+    NEW.interrupts := coalesce(langgraph_server.received(NEW.interrupts), '{}');
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
     NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
     RETURN NEW;
@@ -78,7 +90,7 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_thread_values() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW."values" := coalesce(langgraph_server.unwrap(NEW."values"), '{}');
+    NEW."values" := coalesce(langgraph_server.received(NEW."values"), '{}');
     RETURN NEW;
 END
 $$;
@@ -86,12 +98,12 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_thread_state() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW."values" := coalesce(langgraph_server.unwrap(NEW."values"), '{}');
-    NEW.metadata := langgraph_server.as_object(NEW.metadata);
+    NEW."values" := coalesce(langgraph_server.received(NEW."values"), '{}');
+    NEW.metadata := langgraph_server.received_object(NEW.metadata);
     NEW.next := coalesce(NEW.next, '{}');
-    NEW.tasks := coalesce(langgraph_server.unwrap(NEW.tasks), '[]');
-    NEW.interrupts := coalesce(langgraph_server.unwrap(NEW.interrupts), '[]');
-    NEW.parent_checkpoint := nullif(langgraph_server.unwrap(NEW.parent_checkpoint), 'null');
+    NEW.tasks := coalesce(langgraph_server.received(NEW.tasks), '[]');
+    NEW.interrupts := coalesce(langgraph_server.received(NEW.interrupts), '[]');
+    NEW.parent_checkpoint := nullif(langgraph_server.received(NEW.parent_checkpoint), 'null');
     NEW.created_at := coalesce(NEW.created_at, now());
     RETURN NEW;
 END
@@ -106,14 +118,14 @@ BEGIN
 END
 $$;
 
--- A run without an owner has its thread's. A runtime that replaces the metadata of a run does not mean to give the run away.
+-- A run without an owner has the one it had (see keep_owner), or else its thread's.
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_run() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 DECLARE
     owner text;
 BEGIN
-    NEW.metadata := langgraph_server.as_object(NEW.metadata);
-    NEW.kwargs := coalesce(langgraph_server.unwrap(NEW.kwargs), '{}');
+    NEW.metadata := langgraph_server.received_object(NEW.metadata);
+    NEW.kwargs := coalesce(langgraph_server.received(NEW.kwargs), '{}');
     NEW.status := coalesce(NEW.status, 'pending');
     NEW.multitask_strategy := coalesce(NEW.multitask_strategy, 'reject');
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
@@ -217,15 +229,20 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_cron() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW.metadata := langgraph_server.as_object(NEW.metadata);
-    NEW.payload := coalesce(langgraph_server.unwrap(NEW.payload), '{}');
+    NEW.metadata := langgraph_server.received_object(NEW.metadata);
+    NEW.payload := coalesce(langgraph_server.received(NEW.payload), '{}');
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
     NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
     NEW.enabled := NEW.enabled AND langgraph_server.is_schedule(NEW.schedule);
-    IF TG_OP = 'UPDATE' AND jsonb_typeof(NEW.metadata) = 'object' AND NEW.metadata ->> 'owner' IS NULL
-        AND OLD.metadata ->> 'owner' IS NOT NULL THEN
-        NEW.metadata := NEW.metadata || jsonb_build_object('owner', OLD.metadata ->> 'owner');
-    END IF;
+    RETURN NEW;
+END
+$$;
+
+-- A runtime that replaces the metadata of a row does not mean to give the row away. One that names another owner does.
+CREATE OR REPLACE FUNCTION langgraph_server.keep_owner() RETURNS trigger
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+BEGIN
+    NEW.metadata := NEW.metadata || jsonb_build_object('owner', OLD.metadata -> 'owner');
     RETURN NEW;
 END
 $$;
@@ -284,7 +301,23 @@ CREATE OR REPLACE TRIGGER normalise_update BEFORE UPDATE OF value, updated_at
 
 CREATE OR REPLACE TRIGGER normalise BEFORE INSERT OR UPDATE OF metadata, payload, schedule, enabled, created_at, updated_at
     ON langgraph_server.crons FOR EACH ROW
-    WHEN (jsonb_typeof(NEW.metadata) IS DISTINCT FROM 'object' OR NEW.metadata ->> 'owner' IS NULL
-        OR NEW.payload IS NULL OR jsonb_typeof(NEW.payload) = 'string' OR NEW.created_at IS NULL OR NEW.updated_at IS NULL
+    WHEN (jsonb_typeof(NEW.metadata) IS DISTINCT FROM 'object' OR NEW.payload IS NULL OR jsonb_typeof(NEW.payload) = 'string'
+        OR NEW.created_at IS NULL OR NEW.updated_at IS NULL
         OR (NEW.enabled AND NEW.schedule !~ '^\s*(@|\S+(\s+\S+){4}\s*$)'))
     EXECUTE FUNCTION langgraph_server.normalise_cron();
+
+-- Triggers fire in the order of their names, so "normalise" has unwrapped the metadata before these look at it.
+CREATE OR REPLACE TRIGGER normalise_owner BEFORE UPDATE OF metadata
+    ON langgraph_server.assistants FOR EACH ROW
+    WHEN (OLD.metadata ->> 'owner' IS NOT NULL AND NEW.metadata ->> 'owner' IS NULL AND jsonb_typeof(NEW.metadata) = 'object')
+    EXECUTE FUNCTION langgraph_server.keep_owner();
+
+CREATE OR REPLACE TRIGGER normalise_owner BEFORE UPDATE OF metadata
+    ON langgraph_server.threads FOR EACH ROW
+    WHEN (OLD.metadata ->> 'owner' IS NOT NULL AND NEW.metadata ->> 'owner' IS NULL AND jsonb_typeof(NEW.metadata) = 'object')
+    EXECUTE FUNCTION langgraph_server.keep_owner();
+
+CREATE OR REPLACE TRIGGER normalise_owner BEFORE UPDATE OF metadata
+    ON langgraph_server.crons FOR EACH ROW
+    WHEN (OLD.metadata ->> 'owner' IS NOT NULL AND NEW.metadata ->> 'owner' IS NULL AND jsonb_typeof(NEW.metadata) = 'object')
+    EXECUTE FUNCTION langgraph_server.keep_owner();

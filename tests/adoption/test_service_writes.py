@@ -1,0 +1,130 @@
+"""The triggers that put a runtime's rows right leave alone what the service writes, and nobody's row loses its owner."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from storage_service.server import build_pipeline
+from storage_service.settings import Settings
+from storage_service.store.postgres import DatabaseSettings, PostgresStore
+from storage_service.store.postgres.database import connection_string
+from storage_service.store.postgres.migrate import migrate
+from tests.adoption import runtimes
+from tests.adoption.runtimes import row, rows
+from tests.service import Api, DirectApi
+
+# JSON of a string whose text is JSON: what a client sends that means the text.
+TEXTS = [json.dumps(text) for text in ('{"a":1}', "[1]", '"{}"', '{"owner":"x"}')]
+
+
+@pytest.fixture
+async def service(empty: str) -> AsyncIterator[Api]:
+    """The service on the database ``empty``."""
+    store = PostgresStore(DatabaseSettings(empty))
+    await store.start(30)
+    assert not store.trouble()
+    yield DirectApi(build_pipeline(Settings(anonymous_rights="unscoped,admin"), store), "postgres")
+    await store.close()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+async def test_a_string_that_holds_json_stays_a_string(service: Api, owner: str, text: str) -> None:
+    at: dict[str, Any] = {"owner_id": owner, "thread_id": "t"}
+    created = (await service.call("CreateThread", **at, values=text, interrupts=text)).thread
+    assert (created.values, created.interrupts) == (text, text)
+    await service.call("UpdateThread", **at, values="{}", interrupts="{}")
+    updated = (await service.call("UpdateThread", **at, values=text, interrupts=text)).thread
+    assert (updated.values, updated.interrupts) == (text, text)
+    await service.call("UpdateThread", **at, values="{}", interrupts="{}")
+    stopped = (await service.call("SetThreadStatus", **at, values=text, interrupts=text)).thread
+    assert (stopped.values, stopped.interrupts) == (text, text)
+    state = (await service.call("AddThreadState", **at, checkpoint_id="c", values=text, interrupts=text)).state
+    assert (state.values, state.interrupts) == (text, text)
+    copy = (await service.call("CopyThread", **at, new_thread_id="copy")).thread
+    assert (copy.values, copy.interrupts) == (text, text)
+    read = (await service.call("GetThreadState", owner_id=owner, thread_id="copy")).state
+    assert (read.values, read.interrupts) == (text, text)
+
+
+async def test_a_runtimes_string_beside_the_service_is_unwrapped(service: Api, empty: str, owner: str) -> None:
+    await service.call("CreateThread", owner_id=owner, thread_id="t", values=TEXTS[0])
+    with psycopg.connect(empty, autocommit=True) as conn:
+        conn.execute("UPDATE langgraph_server.threads SET \"values\" = %s, status = 'busy'", (Jsonb('{"b": 2}'),))
+        runtimes.insert(conn, "thread_states", thread_id="t", checkpoint_id="c", values=runtimes.encoded({"c": 3}, 2))
+    thread = (await service.call("GetThread", owner_id=owner, thread_id="t")).thread
+    state = (await service.call("GetThreadState", owner_id=owner, thread_id="t")).state
+    assert (json.loads(thread.values), json.loads(state.values)) == ({"b": 2}, {"c": 3})
+
+
+async def test_the_other_rules_hold_for_the_service_too(service: Api, empty: str, owner: str) -> None:
+    await service.call("CreateThread", owner_id=owner, thread_id="t", values=TEXTS[0])
+    await service.call("CreateAssistant", owner_id=owner, assistant_id="a", graph_id="g")
+    await service.call("CreateRun", run_id="r", thread_id="t", assistant_id="a", kwargs='{"text": "{}"}')
+    run, assistant = row(empty, "runs", "r"), row(empty, "assistants", "a")
+    assert (run["owner_id"], run["kwargs"]) == (owner, {"text": "{}"})
+    assert (assistant["version"], assistant["last_version"]) == (1, 1)
+
+
+async def test_the_service_adopts_what_the_runtimes_left(legacy: str) -> None:
+    await migrate(connection_string(DatabaseSettings(legacy)))
+    thread = row(legacy, "threads", runtimes.TS_THREAD_ENCODED)
+    assert (thread["owner_id"], thread["interrupts"]) == ("bob", {})
+    assert thread["values"] == {"messages": [{"content": '{"nested": "text"}'}]}
+    found = rows(legacy, "SELECT jsonb_typeof(tasks) AS tasks FROM langgraph_server.thread_states")
+    assert {state["tasks"] for state in found} == {"array"}
+
+
+@pytest.mark.parametrize("table", ["assistants", "threads", "runs", "crons"])
+@pytest.mark.parametrize(
+    ("replacement", "kept"),
+    [
+        (Jsonb({"a": 1}), {"a": 1, "owner": "alice"}),
+        (runtimes.encoded({"a": 1}, 2), {"a": 1, "owner": "alice"}),
+        (Jsonb({"owner": None}), {"owner": "alice"}),
+        (Jsonb(None), {"owner": "alice"}),
+        (Jsonb({"owner": "bob"}), {"owner": "bob"}),
+        (runtimes.encoded({"owner": "bob"}), {"owner": "bob"}),
+    ],
+    ids=["object", "encoded", "null-owner", "null", "another", "another-encoded"],
+)
+async def test_a_row_keeps_its_owner_when_its_metadata_is_replaced(
+    empty: str, table: str, replacement: Jsonb, kept: dict[str, object]
+) -> None:
+    await migrate(empty)
+    needed: dict[str, dict[str, object]] = {"assistants": {"graph_id": "g"}, "crons": {"schedule": "@daily"}}
+    with psycopg.connect(empty, autocommit=True) as conn:
+        runtimes.insert(conn, table, id="mine", metadata={"owner": "alice", "b": 2}, **needed.get(table, {}))
+        runtimes.insert(conn, table, id="nobodys", metadata={"b": 2}, **needed.get(table, {}))
+        conn.execute(f"UPDATE langgraph_server.{table} SET metadata = %s WHERE id = 'mine'", (replacement,))
+        conn.execute(f"UPDATE langgraph_server.{table} SET metadata = %s WHERE id = 'nobodys'", (Jsonb({"a": 1}),))
+    assert (row(empty, table, "mine")["metadata"], row(empty, table, "mine")["owner_id"]) == (kept, kept["owner"])
+    assert (row(empty, table, "nobodys")["metadata"], row(empty, table, "nobodys")["owner_id"]) == ({"a": 1}, None)
+
+
+async def test_an_upsert_keeps_the_owner(empty: str) -> None:
+    await migrate(empty)
+    upsert = (
+        "INSERT INTO langgraph_server.threads (id, metadata) VALUES ('t', %s)"
+        " ON CONFLICT (id) DO UPDATE SET metadata = EXCLUDED.metadata"
+    )
+    with psycopg.connect(empty, autocommit=True) as conn:
+        conn.execute(upsert, (Jsonb({"owner": "alice"}),))
+        conn.execute(upsert, (Jsonb({"a": 1}),))
+    assert row(empty, "threads", "t")["metadata"] == {"a": 1, "owner": "alice"}
+
+
+async def test_the_owner_still_finds_what_a_runtime_wrote(service: Api, empty: str, owner: str) -> None:
+    await service.call("CreateThread", owner_id=owner, thread_id="t")
+    await service.call("CreateAssistant", owner_id=owner, assistant_id="a", graph_id="g")
+    with psycopg.connect(empty, autocommit=True) as conn:
+        conn.execute("UPDATE langgraph_server.threads SET metadata = %s", (Jsonb({"title": "new"}),))
+        conn.execute("UPDATE langgraph_server.assistants SET metadata = %s", (Jsonb({"title": "new"}),))
+    thread = (await service.call("GetThread", owner_id=owner, thread_id="t")).thread
+    assistant = (await service.call("GetAssistant", owner_id=owner, assistant_id="a")).assistant
+    assert json.loads(thread.metadata) == json.loads(assistant.metadata) == {"title": "new", "owner": owner}
