@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from storage_service import __version__
 from storage_service.settings import Settings, SettingsError, described, load
+
+if TYPE_CHECKING:
+    from storage_service.store import Store
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}  # noqa: S104 - looked up, not listened on
 
@@ -113,18 +116,23 @@ async def _serve(settings: Settings, embedded: str | None) -> int:
         # What is loaded now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
-        _say_where(settings, server.port, store.name)
+        _say_where(settings, server.port, store)
         await stop.wait()
         logging.getLogger(__name__).info("stopping")
         await server.stop()
     return 0
 
 
-def _say_where(settings: Settings, port: int, backend: str) -> None:
+def _say_where(settings: Settings, port: int, store: Store) -> None:
     # Where the server listens on every address, this machine's own is one to call.
     address = f"{_LOOPBACK.get(settings.host, settings.host)}:{port}"
     flags = "" if settings.tls_cert_file else "-plaintext "
-    click.echo(f"storage-service {__version__} serves on {settings.host}:{port} from {backend}")
+    what = (
+        f"listens on {settings.host}:{port} and waits for"
+        if store.trouble()
+        else f"serves on {settings.host}:{port} from"
+    )
+    click.echo(f"storage-service {__version__} {what} {store.name}")
     if settings.uses_reflection:
         click.echo(f"  look at it:  grpcurl {flags}{address} list")
     click.echo(f'  use it:      agentstorage.GrpcStorage("{address}"), the Python client')
@@ -240,6 +248,7 @@ async def _with_database(work: Coroutine[Any, Any, int]) -> int:
     """Do work on the database; what goes wrong there becomes one line."""
     import psycopg
 
+    from storage_service.store.postgres import faults
     from storage_service.store.postgres.migrate import MigrationError
 
     try:
@@ -248,7 +257,7 @@ async def _with_database(work: Coroutine[Any, Any, int]) -> int:
         raise click.ClickException(str(error)) from error
     except psycopg.OperationalError as error:
         raise click.ClickException(
-            "the database can't be reached; check DATABASE_URL and that Postgres is up"
+            f"the database can't be reached ({faults.why_unreachable(error)}); check DATABASE_URL and that Postgres is up"
         ) from error
 
 

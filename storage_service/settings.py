@@ -5,6 +5,7 @@ A command's flags win over the environment. Secrets may come from a file: ``DATA
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 from collections.abc import Mapping
@@ -154,6 +155,7 @@ def described() -> list[tuple[str, str, str]]:
 
 def load(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     """The settings from the environment; what is ``given`` and not None wins. Raises SettingsError."""
+    _refuse_misspelt(environment)
     values = _read(Settings, environment)
     values["limits"] = Limits(**_read(Limits, environment))
     if file := environment.get("DATABASE_URL_FILE"):
@@ -167,6 +169,15 @@ def load(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     settings = Settings(**values)
     settings.check()
     return settings
+
+
+def _refuse_misspelt(environment: Mapping[str, str]) -> None:
+    """Raises SettingsError for a variable that is nearly one of ours; what is not like any may be somebody else's."""
+    known = {"DATABASE_URL_FILE", *(variable for variable, _, _ in described())}
+    for name in environment:
+        is_like_ours = name.startswith(("STORAGE_", "DATABASE_")) and name not in known
+        if is_like_ours and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.9)):
+            raise SettingsError(f"{name} is no setting; did you mean {near[0]}?")
 
 
 def _read(kind: type[Settings] | type[Limits], environment: Mapping[str, str]) -> dict[str, Any]:

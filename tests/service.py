@@ -199,7 +199,7 @@ class ServerProcess:
             )
         output = self.process.stdout
         line = output.readline() if output else ""
-        found = re.search(r" serves on (\S+):(\d+) ", line)
+        found = re.search(r" (?:serves|listens) on (\S+):(\d+) ", line)
         if found is None:
             self.process.wait(timeout=10)
             raise RuntimeError(f"the server did not start: {line}{self.log.read_text()[-2000:]}")

@@ -31,6 +31,7 @@ _TOKEN_FILE_SECONDS = 10.0
 _HOST_PORT = re.compile(r"(\[[^\]]+\]|[^:/\s\[\],]+):(\d{1,5})")
 _SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):(.+)")
 _YES = frozenset({"1", "true", "yes", "on"})
+_NO = frozenset({"", "0", "false", "no", "off"})
 
 
 class Connection:
@@ -269,7 +270,10 @@ def _credentials(
 
 
 def _is_yes(env: Mapping[str, str], name: str) -> bool:
-    return env.get(name, "").strip().lower() in _YES
+    value = env.get(name, "").strip().lower()
+    if value not in _YES | _NO:
+        raise ValueError(f"{name} takes true or false")
+    return value in _YES
 
 
 def _checked_target(target: str) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agentstorage.v1.assistants_pb2 import Assistant
-from storage_service import jsontext
 from storage_service.caller import SYSTEM_OWNER
 from storage_service.store import Access
 from storage_service.store.change import Change
-from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.postgres.rows import Rows, Statement, Values, message
 from storage_service.store.postgres.threads import DELETE_THREAD_ROWS
 from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREADS
-from storage_service.store.where import Contains, Equals, Where
+from storage_service.store.where import Equals, Where
 
 _CONTENT = "graph_id, name, description, config, context, metadata"
 # The version that is about to be replaced, kept whole. A version that is kept already stays as it was kept.
@@ -116,7 +115,15 @@ class Assistants(Rows):
         )
         locks = [self.lock(ASSISTANTS, named, Access.OWN)]
         if delete_threads:
-            naming = Contains("metadata", jsontext.single("assistant_id", assistant_id))
-            locks.append(self.lock(THREADS, [naming], Access.OWN))
+            locks.append(self._lock_of_threads(assistant_id))
         rows = await self.behind_locks(locks, statement, values)
         return int(rows[0][0]) > 0
+
+    @staticmethod
+    def _lock_of_threads(assistant_id: str) -> Statement:
+        """The statement that locks the threads of an assistant that its owner has; the assistant is locked before."""
+        return (
+            f"SELECT FROM {THREADS.name} WHERE owner_id = (SELECT owner_id FROM {ASSISTANTS.name} WHERE id = $1)"
+            ' AND "left"(metadata ->> \'assistant_id\', 255) = "left"($1, 255) ORDER BY id FOR UPDATE',
+            Values([assistant_id]),
+        )

@@ -170,7 +170,7 @@ class Database:
             return looking.result()
         except psycopg.Error as error:
             await self._drop_probe()
-            return f"the database can't be reached ({_kind_of(error)}); check DATABASE_URL and that Postgres is up"
+            return f"the database can't be reached ({faults.why_unreachable(error)}); check DATABASE_URL and that Postgres is up"
         except migrate.MigrationError as error:
             return str(error)
 

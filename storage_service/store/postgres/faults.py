@@ -20,6 +20,30 @@ POOLER_LOST_STATEMENT = ("42P05", "26000")
 DATA_CORRUPTED = ("XX001", "XX002")
 
 
+# What the driver says of a connection that could not be made, and what to tell an operator: fixed words, for its own quote addresses.
+_REFUSALS = (
+    ("password authentication failed", "the login was refused: check the user and the password"),
+    ("no password supplied", "the login needs a password"),
+    ('role "', "the role does not exist, or may not log in"),
+    ('database "', "the database does not exist: create it"),
+    ("could not translate host name", "the host name is not known"),
+    ("failed to resolve host", "the host name is not known"),
+    ("No such file or directory", "no server has its socket there"),
+    ("Connection refused", "nothing listens at that address"),
+    ("timeout", "it did not answer in time"),
+    ("too many clients", "it has no connection left"),
+    ("starting up", "it is starting"),
+    ("shutting down", "it is stopping"),
+    ("SSL", "the two sides do not agree on TLS: see sslmode"),
+)
+
+
+def why_unreachable(error: BaseException) -> str:
+    """Why no connection could be made, in words of ours; the kind of the error when that is not known."""
+    text = str(error)
+    return next((reason for part, reason in _REFUSALS if part in text), type(error).__name__)
+
+
 def is_connection_lost(error: BaseException) -> bool:
     """Whether the connection, not the statement, failed, so that a read may be tried on another."""
     if not isinstance(error, psycopg.Error):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 from agentstorage.connection import Connection
 from agentstorage.storage.assistants import Assistants
@@ -41,8 +42,8 @@ class GrpcStorage:
     Args:
         target: ``host:port`` of the service, or an open ``Connection``, which stays open when the storage is closed.
             Default: ``AGENTSTORAGE_TARGET``, else ``localhost:50051``.
-        owner_id: The owner of calls that name none. Only together with a target.
-        token: The bearer token. Only together with a target; all other settings are those of ``Connection``.
+        settings: What ``Connection`` takes beside the target: owner_id, token, tls_ca and the rest. Not together with an
+            open connection.
 
     Attributes:
         assistants: The assistants.
@@ -52,16 +53,14 @@ class GrpcStorage:
         crons: The crons.
     """
 
-    def __init__(
-        self, target: str | Connection | None = None, *, owner_id: str | None = None, token: str | None = None
-    ) -> None:
+    def __init__(self, target: str | Connection | None = None, **settings: Any) -> None:
         self._owned = not isinstance(target, Connection)
         if isinstance(target, Connection):
-            if owner_id is not None or token is not None:
-                raise TypeError("owner_id and token belong to the Connection that is given")
+            if settings:
+                raise TypeError(f"{', '.join(settings)} belong to the Connection that is given")
             self._connection = target
         else:
-            self._connection = Connection(target, owner_id=owner_id, token=token)
+            self._connection = Connection(target, **settings)
         self.assistants = Assistants(self._connection)
         self.threads = Threads(self._connection)
         self.runs = Runs(self._connection)
