@@ -168,6 +168,12 @@ class Pipeline:
         """Answer new calls with UNAVAILABLE from now on."""
         self._draining = True
 
+    async def idle(self, seconds: float) -> None:
+        """Wait until no call is at work, but no longer than so long."""
+        deadline = time.monotonic() + seconds
+        while self._in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - an event would cost every call
+            await asyncio.sleep(0.01)
+
     # The ways in.
 
     def service(self, call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes] | None:

@@ -47,6 +47,8 @@ from storage_service.validate import ID_BYTES
 log = logging.getLogger(__name__)
 
 _HEALTH_SECONDS = 0.25
+# The time for answers to leave between the last call's end and the end of the connections.
+_LEFTOVER_SECONDS = 0.2
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
@@ -197,7 +199,13 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_seconds)
         self._pipeline.refuse_calls()
-        await self._server.stop(self._settings.grace_seconds)
+        stopping = asyncio.create_task(self._server.stop(self._settings.grace_seconds))
+        await self._pipeline.idle(self._settings.grace_seconds)
+        # gRPC may still hold calls that it never handed over; in their grace they would wait for nothing. Now they are told to go on
+        # elsewhere.
+        await asyncio.sleep(_LEFTOVER_SECONDS)
+        await self._server.stop(0)
+        await stopping
 
     async def _follow(self) -> None:
         while True:
