@@ -55,7 +55,7 @@ def _database_url(settings: Settings) -> str:
     import psycopg
 
     from storage_service.server import database_settings
-    from storage_service.store.postgres.database import connection_string
+    from storage_service.store.postgres.connect import connection_string
 
     if not settings.database_url:
         raise click.ClickException("DATABASE_URL is not set: this command needs a database")

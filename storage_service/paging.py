@@ -105,7 +105,7 @@ class Paging:
         wanted = type(getattr(self._table.message(), name))
         if type(value) is not wanted or (wanted is int and abs(value) >= 2**31):
             raise InvalidPageToken()
-        if wanted is str and not value.isprintable() and _is_broken(value):
+        if wanted is str and not value.isprintable() and ("\0" in value or _is_broken(value)):
             raise InvalidPageToken()
         return value
 

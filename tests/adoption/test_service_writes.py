@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
 from storage_service.store.postgres import DatabaseSettings, PostgresStore
-from storage_service.store.postgres.database import connection_string
+from storage_service.store.postgres.connect import connection_string
 from storage_service.store.postgres.migrate import migrate
 from tests.adoption import runtimes
 from tests.adoption.runtimes import row, rows

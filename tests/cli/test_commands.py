@@ -113,7 +113,8 @@ def test_a_port_that_is_taken(server: ServerProcess) -> None:
     assert all('"level": "warning"' in other for other in others)
     assert (
         line
-        == f"Error: can't listen on 127.0.0.1:{server.port}: another process does, or the address is not of this machine; --port names another port"
+        == f"Error: can't listen on 127.0.0.1:{server.port}: another process does, or the address is not of this machine"
+        "; --port names another port"
     )
 
 

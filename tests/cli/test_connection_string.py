@@ -11,7 +11,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from storage_service.server import database_settings
 from storage_service.settings import load
-from storage_service.store.postgres.database import connection_string
+from storage_service.store.postgres.connect import connection_string
 from tests.faults.servers import Serve, until_healthy
 from tests.postgres_server import MakeDatabase
 from tests.service import GrpcApi

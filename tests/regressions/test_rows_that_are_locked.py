@@ -63,7 +63,7 @@ async def test_a_write_that_waits_too_long_is_aborted(hasty: Bench, owner: str) 
         started = time.monotonic()
         writes = [hasty.api.call("UpdateThread", metadata='{"k": 1}', **row) for _ in range(3)]
         failures = await asyncio.gather(*writes, return_exceptions=True)
-        assert 1 <= time.monotonic() - started < 2.5
+        assert 1 <= time.monotonic() - started < 3.5
     assert [getattr(failure, "reason", failure) for failure in failures] == ["CONFLICT"] * 3
     assert {failure.code.name for failure in failures if isinstance(failure, CallFailed)} == {"ABORTED"}
     assert (await hasty.api.call("UpdateThread", metadata='{"k": 2}', **row)).thread.metadata.count('"k": 2') == 1

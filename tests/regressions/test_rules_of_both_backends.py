@@ -23,7 +23,7 @@ async def test_a_run_that_was_before_its_thread_becomes_its_owners(api: Api, own
     assert [row.run_id for row in (await api.call("SearchRuns", owner_id=owner)).runs] == [run]
     with pytest.raises(CallFailed, match="NOT_FOUND"):
         await api.call("GetRun", owner_id=other, run_id=run)
-    assert (await api.call("EraseOwner", owner_id=owner)).deleted == 2
+    assert (await api.call("EraseOwner", owner_id=owner)).done
     with pytest.raises(CallFailed, match="NOT_FOUND"):
         await api.call("GetRun", run_id=run)
 
@@ -65,7 +65,7 @@ async def test_the_assistant_of_an_owner_takes_nothing_of_others(api: Api, owner
         fields: dict[str, Any] = {"owner_id": who, "assistant_id": assistant, "record_only": True}
         # The assistant of that name comes after the rows that name it.
         await api.call("CreateCron", cron_id=f"c-{who}", schedule="@daily", **fields)
-        await api.call("CreateRun", run_id=f"r-{who}", **fields)
+        await api.call("CreateRun", run_id=f"r-{who}", thread_id=f"t-{who}", **fields)
     await api.call("CreateAssistant", owner_id=owner, assistant_id=assistant, graph_id="g")
     await api.call("DeleteAssistant", owner_id=owner, assistant_id=assistant)
     assert (await api.call("GetCron", owner_id=other, cron_id=f"c-{other}")).cron.cron_id == f"c-{other}"

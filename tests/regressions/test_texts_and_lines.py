@@ -100,6 +100,6 @@ def test_no_line_is_lost_while_others_are_written() -> None:
     written = stream.getvalue().splitlines()
     assert len(written) == threads * each
     assert set(written) == {f"{thread} {number}" for thread in range(threads) for number in range(each)}
-    for thread in range(threads):
-        mine = [line for line in written if line.startswith(f"{thread} ")]
-        assert mine == [f"{thread} {number}" for number in range(each)]
+    for adder in range(threads):
+        mine = [line for line in written if line.startswith(f"{adder} ")]
+        assert mine == [f"{adder} {number}" for number in range(each)]

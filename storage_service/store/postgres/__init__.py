@@ -8,7 +8,8 @@ from agentstorage.v1 import common_pb2
 from agentstorage.v1.server_pb2 import PoolFigures
 from storage_service.caller import Scope
 from storage_service.store.postgres.assistants import Assistants
-from storage_service.store.postgres.database import Database, DatabaseSettings
+from storage_service.store.postgres.connect import DatabaseSettings
+from storage_service.store.postgres.database import Database
 from storage_service.store.postgres.items import Items
 from storage_service.store.postgres.owners import RESOURCES, Owners
 from storage_service.store.postgres.runs import Runs

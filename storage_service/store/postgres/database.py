@@ -15,16 +15,15 @@ import contextlib
 import logging
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor, AsyncTransaction
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
 from storage_service.errors import Conflict, DatabaseUnavailable
 from storage_service.store.postgres import adapt, faults, migrate
+from storage_service.store.postgres.connect import DatabaseSettings, connection_string
 from storage_service.store.postgres.lane import Lane, Row
 
 T = TypeVar("T")
@@ -43,53 +42,6 @@ _SHORT_LOCK_WAIT: Final = b"SET lock_timeout = '100ms'"
 _WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 1.75, 0.5
 # How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
 _TRIES: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class DatabaseSettings:
-    """How to reach the database and how much of it to use. Times in seconds."""
-
-    url: str
-    pool_min_size: int = 2
-    pool_max_size: int = 10
-    pool_timeout: float = 30.0
-    max_waiting: int = 1000
-    statement_timeout: float = 30.0
-    lock_timeout: float = 2.0
-    # A pooler in transaction mode: no prepared statements, no pipelining, no start-up options.
-    transaction_pooler: bool = False
-    prepared_statements: bool = True
-    migrate: bool = True
-
-
-def connection_string(settings: DatabaseSettings) -> str:
-    """The connection string with the service's defaults filled in; what the URL says itself stays.
-
-    A server on this machine gets ``sslmode=disable``: local Supabase and the embedded server have no TLS.
-    """
-    given = conninfo_to_dict(settings.url)
-    options = " ".join(
-        (
-            f"-c statement_timeout={round(settings.statement_timeout * 1000)}",
-            f"-c lock_timeout={round(settings.lock_timeout * 1000)}",
-            "-c idle_in_transaction_session_timeout=10000",
-            # Tells the triggers that put a runtime's rows right that this is not one.
-            "-c storage_service.writer=on",
-        )
-    )
-    defaults: dict[str, Any] = {
-        "connect_timeout": 3,
-        "keepalives_idle": 10,
-        "keepalives_interval": 3,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 10000,
-        "application_name": "storage-service",
-    }
-    if given.get("host") in ("localhost", "127.0.0.1", "::1"):
-        defaults["sslmode"] = "disable"
-    if not settings.transaction_pooler:
-        defaults["options"] = options
-    return make_conninfo(**{**defaults, **{key: value for key, value in given.items() if value is not None}})
 
 
 class Database:
