@@ -57,6 +57,8 @@ async def test_what_goes_with_an_assistant_of_the_system(
         assert [row.cron_id for row in crons] == [f"{kept}-{who}"]
         # Their threads stay their own.
         assert (await api.call("CountThreads", owner_id=who)).count == 2
+    # Every owner sees it, those of other tests too.
+    await api.call("DeleteAssistant", owner_id="system", assistant_id=kept)
 
 
 async def test_the_assistant_of_an_owner_takes_nothing_of_others(api: Api, owner: str, other: str) -> None:

@@ -26,6 +26,8 @@ async def test_a_deletion_and_an_admission_at_once(bench: Bench, owner: str, way
         whose = {}
     thread, assistant = f"t-{owner}", f"a-{owner}"
     await bench.api.call("CreateAssistant", assistant_id=assistant, graph_id="g", **whose)
+    # The run's is another than the one that goes, so that no more than the thread is between the two.
+    await bench.api.call("CreateAssistant", assistant_id=f"of-run-{owner}", graph_id="g", **whose)
     await bench.api.call("CreateThread", thread_id=thread, metadata=f'{{"assistant_id": "{assistant}"}}', **mine)
     deletions: dict[str, tuple[str, dict[str, Any]]] = {
         "DeleteThread": ("DeleteThread", {"thread_id": thread}),
@@ -34,7 +36,7 @@ async def test_a_deletion_and_an_admission_at_once(bench: Bench, owner: str, way
         "DeleteAssistant": ("DeleteAssistant", {"assistant_id": assistant, "delete_threads": True}),
         "DeleteOwnerless": ("DeleteAssistant", {"assistant_id": assistant, "delete_threads": True}),
     }
-    run = {"thread_id": thread, "assistant_id": assistant, "multitask_strategy": "MULTITASK_STRATEGY_ENQUEUE"}
+    run = {"thread_id": thread, "assistant_id": f"of-run-{owner}", "multitask_strategy": "MULTITASK_STRATEGY_ENQUEUE"}
     calls = [("CreateRun", {"run_id": f"r-{owner}", **run}), deletions[way]]
     async with await bench.hold("threads", thread):
         tasks = []

@@ -123,7 +123,8 @@ class Assistants(Rows):
     def _lock_of_threads(assistant_id: str) -> Statement:
         """The statement that locks the threads of an assistant that its owner has; the assistant is locked before."""
         return (
-            f"SELECT FROM {THREADS.name} WHERE owner_id = (SELECT owner_id FROM {ASSISTANTS.name} WHERE id = $1)"
+            f"SELECT FROM {THREADS.name}"
+            f" WHERE owner_id IS NOT DISTINCT FROM (SELECT owner_id FROM {ASSISTANTS.name} WHERE id = $1)"
             ' AND "left"(metadata ->> \'assistant_id\', 255) = "left"($1, 255) ORDER BY id FOR UPDATE',
             Values([assistant_id]),
         )
