@@ -182,6 +182,13 @@ async def test_overload(serve: Serve, database: str, owner: str) -> None:
                 for n in range(4)
             ]
 
+            async def all_wait() -> bool:
+                async with await psycopg.AsyncConnection.connect(database, autocommit=True) as looker:
+                    found = await looker.execute(
+                        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+                    )
+                    return await found.fetchone() == (4,)
+
             async def is_full() -> bool:
                 try:
                     await api.call("GetThread", owner_id=owner, thread_id="t")
@@ -189,6 +196,7 @@ async def test_overload(serve: Serve, database: str, owner: str) -> None:
                     return (failure.code.name, failure.reason) == ("RESOURCE_EXHAUSTED", "LIMIT_REACHED")
                 return False
 
+            await until(all_wait, 10)
             await until(is_full, 10)
             outcomes = await asyncio.gather(
                 *(api.call("GetThread", owner_id=owner, thread_id="t") for _ in range(30)), return_exceptions=True
