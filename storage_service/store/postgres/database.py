@@ -112,7 +112,12 @@ class Database:
     async def _look_once(self) -> str:
         # A frozen server answers neither a query nor its cancellation, so the look is left behind, not waited for.
         looking = asyncio.create_task(self._connect_and_look())
-        done, _ = await asyncio.wait({looking}, timeout=_ANSWER_SECONDS if self._pool else None)
+        try:
+            done, _ = await asyncio.wait({looking}, timeout=_ANSWER_SECONDS if self._pool else None)
+        except asyncio.CancelledError:
+            looking.add_done_callback(forget)
+            looking.cancel()
+            raise
         if not done:
             looking.add_done_callback(forget)
             looking.cancel()
