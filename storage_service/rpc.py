@@ -104,7 +104,7 @@ class _Line:
         self.ended = time.time()
         self.milliseconds = round((time.perf_counter() - self.started) * 1000, 2)
         if failure is None and self.lines is not None:
-            # The line of nearly every call, without a record, and written out when many are: 2 us instead of 20.
+            # The line of nearly every call, without a record, and written out when many are.
             self.lines.add(self)
             return
         fields: dict[str, object] = {
