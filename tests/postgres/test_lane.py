@@ -8,10 +8,19 @@ from collections.abc import AsyncIterator
 
 import psycopg
 import pytest
+from psycopg import pq
+from psycopg.adapt import Buffer, Loader
 
 from storage_service.store.postgres import adapt
 from storage_service.store.postgres.lane import Lane
 from tests.postgres_server import MakeDatabase
+
+
+class _Unreadable(Loader):
+    format = pq.Format.BINARY
+
+    def load(self, data: Buffer) -> int:
+        raise ValueError(len(data))
 
 
 @pytest.fixture
@@ -25,10 +34,10 @@ async def lane(make_database: MakeDatabase) -> AsyncIterator[Lane]:
 
 async def test_many_statements_in_flight_get_their_own_rows(lane: Lane) -> None:
     futures = [lane.send("SELECT $1::int, $2::text", [number, f"row {number}"]) for number in range(500)]
-    assert lane.in_flight == 500
+    assert lane.in_flight
     rows = await asyncio.gather(*futures)
     assert rows == [[(number, f"row {number}")] for number in range(500)]
-    assert lane.in_flight == 0
+    assert not lane.in_flight
     assert lane.waited == 0
 
 
@@ -68,6 +77,42 @@ async def test_each_statement_is_a_transaction_of_its_own(lane: Lane) -> None:
     assert await lane.send("SELECT id FROM one ORDER BY id", []) == [(1,), (2,)]
 
 
+async def test_a_failure_takes_nothing_from_those_that_went_with_it(lane: Lane) -> None:
+    await lane.send("CREATE TABLE many (id int PRIMARY KEY CHECK (id <> 13))", [])
+    sent = [lane.send("INSERT INTO many VALUES ($1) RETURNING id", [number]) for number in range(40)]
+    answers = await asyncio.gather(*sent, return_exceptions=True)
+    assert isinstance(answers.pop(13), psycopg.errors.CheckViolation)
+    assert answers == [[(number,)] for number in range(40) if number != 13]
+    assert await lane.send("SELECT count(*) FROM many", []) == [(39,)]
+
+
+async def test_a_commit_that_fails_fails_its_own_statement(lane: Lane) -> None:
+    await lane.send("CREATE TABLE late (id int UNIQUE DEFERRABLE INITIALLY DEFERRED)", [])
+    sent = [lane.send("INSERT INTO late VALUES ($1) RETURNING id", [number]) for number in (1, 2, 2, 3)]
+    answers = await asyncio.gather(*sent, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [list, list, psycopg.errors.UniqueViolation, list]
+    assert await lane.send("SELECT id FROM late ORDER BY id", []) == [(1,), (2,), (3,)]
+
+
+async def test_statements_that_gather_are_committed_together(lane: Lane) -> None:
+    await lane.send("CREATE TABLE together (id int)", [])
+    insert = "INSERT INTO together VALUES ($1) RETURNING xmin::text"
+    rows = await asyncio.gather(*(lane.send(insert, [number]) for number in range(128)))
+    assert len({row[0] for row in rows}) == 2, "128 statements are two groups of 64"
+
+
+async def test_a_statement_that_waits_for_a_lock_is_the_only_one_to_fail(lane: Lane) -> None:
+    await lane.send("CREATE TABLE rows AS SELECT id, 0 AS hits FROM generate_series(1, 5) AS id", [])
+    await lane.send("SET lock_timeout = '25ms'", [])
+    async with await psycopg.AsyncConnection.connect(lane.connection.info.dsn) as other:
+        await other.execute("SELECT FROM rows WHERE id = 3 FOR UPDATE")
+        update = "UPDATE rows SET hits = hits + 1 WHERE id = $1 RETURNING hits"
+        sent = [lane.send(update, [number]) for number in range(1, 6)]
+        answers = await asyncio.gather(*sent, return_exceptions=True)
+    assert isinstance(answers.pop(2), psycopg.errors.LockNotAvailable)
+    assert answers == [[(1,)]] * 4
+
+
 async def test_a_caller_that_leaves_disturbs_nobody(lane: Lane) -> None:
     futures = [lane.send("SELECT $1::int", [number]) for number in range(10)]
     for future in futures[::2]:
@@ -84,7 +129,7 @@ async def test_large_values_go_and_come(lane: Lane) -> None:
 async def test_a_value_that_cannot_be_sent_is_refused_before_it_is(lane: Lane) -> None:
     with pytest.raises(psycopg.DataError):
         lane.send("SELECT $1::text", ["a\x00b"])
-    assert lane.in_flight == 0
+    assert not lane.in_flight
     assert await lane.send("SELECT $1::text", ["ab"]) == [("ab",)]
 
 
@@ -98,6 +143,14 @@ async def test_json_stays_text_and_odd_times_are_absent(lane: Lane) -> None:
     assert time.ToJsonString() == "2026-01-02T03:04:05.678901Z"
     assert infinite is None
     assert far is None
+
+
+async def test_a_row_that_cannot_be_read_fails_its_caller_alone(lane: Lane) -> None:
+    lane.connection.adapters.register_loader("int4", _Unreadable)
+    unreadable = lane.send("SELECT 1::int4", [])
+    assert await lane.send("SELECT 1::int8", []) == [(1,)]
+    with pytest.raises(psycopg.DataError, match="can't be read"):
+        await unreadable
 
 
 async def test_a_lost_connection_fails_all_in_flight(lane: Lane, make_database: MakeDatabase) -> None:

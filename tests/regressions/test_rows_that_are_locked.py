@@ -35,7 +35,7 @@ async def several_wait(bench: Bench) -> bool:
 
 
 @pytest.mark.parametrize("writers", [4, 20])
-async def test_reads_of_others_go_on(bench: Bench, owner: str, other: str, writers: int) -> None:
+async def test_calls_of_others_go_on(bench: Bench, owner: str, other: str, writers: int) -> None:
     row: dict[str, Any] = {"owner_id": owner, "thread_id": f"t-{owner}"}
     seen: dict[str, Any] = {"owner_id": other, "thread_id": f"t-{other}"}
     await bench.api.call("CreateThread", **row)
@@ -47,7 +47,11 @@ async def test_reads_of_others_go_on(bench: Bench, owner: str, other: str, write
         ]
         for _ in range(20):
             started = time.monotonic()
-            await asyncio.gather(*(bench.api.call("GetThread", **seen) for _ in range(4)))
+            await asyncio.gather(
+                *(bench.api.call("GetThread", **seen) for _ in range(4)),
+                bench.api.call("SearchThreads", owner_id=other),
+                bench.api.call("UpdateThread", metadata='{"k": 1}', **seen),
+            )
             assert time.monotonic() - started < 0.5
             await asyncio.sleep(0.02)
         assert not any(write.done() for write in writes)

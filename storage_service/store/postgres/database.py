@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import select
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -37,10 +38,11 @@ _LARGE: Final = 65536
 _STALLED, _FROZEN_MARGIN = 0.25, 2.0
 # How long a connection is used (seconds).
 _LIFETIME: Final = 1800.0
-# The lock wait of a statement on a lane; those on connections of their own have the setting's.
-_SHORT_LOCK_WAIT: Final = b"SET lock_timeout = '100ms'"
+# The lock wait of a statement on a lane; those on connections of their own have the setting's. All other writes wait as long.
+_SHORT_LOCK_WAIT: Final = b"SET lock_timeout = '10ms'"
 _WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 1.75, 0.5
-# How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
+# How often a statement or transaction runs in all when it collides with another, a read when its connection is lost, and a look when
+# its session is.
 _TRIES: Final = 3
 
 
@@ -53,17 +55,20 @@ class Database:
         self.revision = 0
         self.trouble = "the database has not been reached yet"
         self._pool: AsyncConnectionPool[Connection] | None = None
-        # Those that read, and those that write.
-        self._lanes: dict[bool, list[Lane]] = {True: [], False: []}
-        self._growing: asyncio.Task[None] | None = None
+        # The one that reads (True), and the one that writes.
+        self._lanes: dict[bool, Lane] = {}
+        self._opening_lanes: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._probe: Connection | None = None
         self._looked = asyncio.Event()
         self._returning: set[asyncio.Task[None]] = set()
         piped = settings.prepared_statements and not settings.transaction_pooler
-        # Half of what the pool has, and never its last connection.
-        most = settings.pool_max_size - 2 if piped else 0
-        self._most_lanes = {True: min(1, most // 2), False: min(3, most - most // 2)}
+        # Never the pool's last connection.
+        self._wanted_lanes = [
+            reading for reading, least in ((False, 3), (True, 4)) if piped and settings.pool_max_size >= least
+        ]
+        # Writes that wait for another's lock leave room for everything else.
+        self._behind_locks = asyncio.Semaphore(max(1, settings.pool_max_size // 2))
 
     # Lifecycle.
 
@@ -104,10 +109,13 @@ class Database:
 
     async def _look(self) -> str:
         """What keeps the database from serving, or ""."""
-        # One session that is lost or frozen is not the database: what an old one says against it must be said by a new one too.
-        had_probe = self._probe is not None
-        trouble = await self._look_once()
-        return await self._look_once() if trouble and had_probe else trouble
+        # A session that is lost or frozen is not the database: what an old one says against it must be said by new ones too.
+        had_session, began = self._probe is not None, time.monotonic()
+        for _ in range(_TRIES):
+            trouble = await self._look_once()
+            if not (trouble and had_session) or time.monotonic() - began > 1.5 * _ANSWER_SECONDS:
+                break
+        return trouble
 
     async def _look_once(self) -> str:
         # A frozen server answers neither a query nor its cancellation, so the look is left behind, not waited for.
@@ -119,9 +127,15 @@ class Database:
             looking.cancel()
             raise
         if not done:
-            looking.add_done_callback(forget)
+            probe, self._probe = self._probe, None
+
+            def leave(look: asyncio.Task[str]) -> None:
+                forget(look)
+                if probe is not None:
+                    probe.pgconn.finish()
+
+            looking.add_done_callback(leave)
             looking.cancel()
-            self._probe = None
             return f"the database did not answer within {_ANSWER_SECONDS:g} s"
         try:
             return looking.result()
@@ -166,15 +180,19 @@ class Database:
             configure=configure,
             open=False,
         )
-        await pool.open(wait=True, timeout=10)
+        try:
+            await pool.open(wait=True, timeout=10)
+        except BaseException:
+            await asyncio.shield(pool.close(timeout=1))
+            raise
         self._pool = pool
-        for reading in (True, False):
-            await self._grow(reading)
+        for reading in self._wanted_lanes:
+            await self._open_lane(reading)
 
     async def _drop_pool(self) -> None:
         pool, self._pool = self._pool, None
-        lanes = [lane for some in self._lanes.values() for lane in some]
-        self._lanes = {True: [], False: []}
+        lanes = list(self._lanes.values())
+        self._lanes.clear()
         for lane in lanes:
             lane.abandon()
         if pool is not None:
@@ -189,59 +207,50 @@ class Database:
 
     # Lanes.
 
-    async def _grow(self, reading: bool) -> None:
-        """Add a lane, when there may be one more."""
+    async def _open_lane(self, reading: bool) -> None:
         pool = self._pool
-        if pool is None or len(self._lanes[reading]) >= self._most_lanes[reading]:
+        if pool is None or reading in self._lanes:
             return
         connection = await pool.getconn()
-        if not reading:
-            # A write that waits for another's row holds up those behind it: it goes to a connection of its own soon.
-            await connection.execute(_SHORT_LOCK_WAIT)
+        try:
+            if not reading:
+                # A write that waits for another's row holds up those behind it: it goes to a connection of its own soon.
+                await connection.execute(_SHORT_LOCK_WAIT)
+        except BaseException:
+            await self._give_back(pool, connection)
+            raise
         if pool is self._pool:
-            self._lanes[reading].append(Lane(connection))
+            self._lanes[reading] = Lane(connection)
         else:  # dropped meanwhile
             await self._give_back(pool, connection)
 
-    def _pick_lane(self, reading: bool) -> Lane | None:
-        """A lane that is fit for one more statement, if any is.
-
-        Reads have lanes of their own, since a write may wait for a lock; there they go together, for answers that come together cost
-        half. Writes go on the lane with the fewest statements, since each waits for the disk.
-        """
-        best: Lane | None = None
-        for lane in self._lanes[reading]:
-            if lane.usable and (best is None or lane.in_flight < best.in_flight):
-                best = lane
-        if best is None or (best.in_flight and best.waited > _STALLED):
-            return None
-        if best.in_flight >= 2 and len(self._lanes[reading]) < self._most_lanes[reading]:
-            self._grow_soon(reading)
-        return best
-
-    def _grow_soon(self, reading: bool) -> None:
-        if self._growing is None or self._growing.done():
-            self._growing = asyncio.create_task(self._grow_quietly(reading), name="one more lane")
-
-    async def _grow_quietly(self, reading: bool) -> None:
+    async def _open_lanes(self) -> None:
         try:
-            await self._grow(reading)
+            for reading in self._wanted_lanes:
+                await self._open_lane(reading)
         except psycopg.Error as error:
-            log.warning("no further connection for statements: %s", _kind_of(error))
+            log.warning("no connection for many statements at once: %s", _kind_of(error))
+
+    def _fit_lane(self, reading: bool) -> Lane | None:
+        """The lane, when it is fit for one more statement. Reads have one of their own, since a write may wait for a lock."""
+        lane = self._lanes.get(reading)
+        if lane is None or not lane.usable or (lane.in_flight and lane.waited > _STALLED):
+            return None
+        return lane
 
     def _tend_lanes(self) -> None:
-        """Give up lanes that do not answer, or have lived long, and return to the pool what cannot be used."""
-        for reading, lanes in self._lanes.items():
-            for lane in list(lanes):
-                is_frozen = lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN
-                is_old = not lane.in_flight and (lane.age > _LIFETIME or lane.is_full)
-                if lane.usable and (is_frozen or is_old):
-                    lane.abandon()
-                if not lane.usable and self._pool is not None:
-                    lanes.remove(lane)
-                    self._return(self._pool, lane.connection)
-            if not lanes and self._most_lanes[reading]:
-                self._grow_soon(reading)
+        """Give up lanes that do not answer, or have lived long, return to the pool what cannot be used, and open what is missing."""
+        for reading, lane in list(self._lanes.items()):
+            is_frozen = lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN
+            is_old = not lane.in_flight and (lane.age > _LIFETIME or lane.is_full)
+            if lane.usable and (is_frozen or is_old):
+                lane.abandon()
+            if not lane.usable and self._pool is not None:
+                del self._lanes[reading]
+                self._return(self._pool, lane.connection)
+        is_missing = len(self._lanes) < len(self._wanted_lanes)
+        if is_missing and (self._opening_lanes is None or self._opening_lanes.done()):
+            self._opening_lanes = asyncio.create_task(self._open_lanes(), name="lanes")
 
     # Statements.
 
@@ -272,13 +281,20 @@ class Database:
         raise Conflict()
 
     async def _run_once(self, statement: str, values: Sequence[Any], slow: bool, reads: bool) -> list[Row]:
-        lane = None if slow or _is_large(values) else self._pick_lane(reads)
+        lane = None if slow or _is_large(values) else self._fit_lane(reads)
         if lane is not None:
             try:
                 return await lane.send(statement, values)
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.InvalidSqlStatementName):
-                # It did not run: it waits for its lock elsewhere, or the statement before it, which was to prepare it, failed.
+            except psycopg.errors.LockNotAvailable:
+                # It did not run: it waits for its lock elsewhere.
+                async with self._behind_locks:
+                    return await self._run_alone(statement, values)
+            except psycopg.errors.InvalidSqlStatementName:
+                # Nor did this: the statement that was to prepare it failed.
                 lane = None
+        return await self._run_alone(statement, values)
+
+    async def _run_alone(self, statement: str, values: Sequence[Any]) -> list[Row]:
         async with self._connection() as connection:
             return await _execute(connection, statement, values)
 
