@@ -43,15 +43,15 @@ class Caller:
     owners: frozenset[str] | None = None
     rights: frozenset[str] = frozenset()
 
-    def scope(self, owner_id: str | None) -> Scope:
-        """The scope of a call that names ``owner_id``, or none. Raises OwnerRequired and PermissionDenied."""
-        if owner_id is None:
+    def scope(self, owner: Owner | None) -> Scope:
+        """The scope of a call for an owner, or for none. Raises OwnerRequired and PermissionDenied."""
+        if owner is None:
             if "unscoped" not in self.rights:
                 raise OwnerRequired(violations={"owner_id": OwnerRequired.default_message.partition(": ")[2]})
             return AllOwners()
-        if self.owners is not None and owner_id not in self.owners:
+        if self.owners is not None and owner.id not in self.owners:
             raise PermissionDenied("the credential may not act for this owner")
-        return Owner(owner_id)
+        return owner
 
 
 class TokenFileError(ValueError):

@@ -17,7 +17,7 @@ import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, TypeVar
 
@@ -71,20 +71,41 @@ def _hidden(owner: str) -> str:
 _quoted = lru_cache(maxsize=1024)(json.dumps)
 
 
-@dataclass(slots=True)
+@lru_cache(maxsize=4096)
+def _owner(owner_id: str) -> Owner:
+    """The owner that a request names. Raises InvalidRequest."""
+    wrong = check_id(owner_id)
+    if not wrong and owner_id in ("*", "%"):
+        wrong = "names no owner; nothing stands for all of them"
+    if wrong:
+        raise errors.InvalidRequest(violations={"owner_id": wrong})
+    return Owner(owner_id)
+
+
 class _Line:
     """What the log says of one call."""
 
-    method: str
-    bytes_in: int
-    lines: Lines | None
-    started: float = field(default_factory=time.perf_counter)
-    caller: str = ""
-    owner: str = ""
-    bytes_out: int = 0
-    code: str = ""
-    ended: float = 0.0
-    milliseconds: float = 0.0
+    __slots__ = (
+        "bytes_in",
+        "bytes_out",
+        "caller",
+        "code",
+        "ended",
+        "lines",
+        "method",
+        "milliseconds",
+        "owner",
+        "started",
+    )
+
+    def __init__(self, method: str, bytes_in: int, lines: Lines | None) -> None:
+        self.method = method
+        self.bytes_in = bytes_in
+        self.lines = lines
+        self.started = time.perf_counter()
+        self.caller = ""
+        self.owner = ""
+        self.bytes_out = 0
 
     def __str__(self) -> str:
         """The line of a call that went well."""
@@ -228,13 +249,17 @@ class Pipeline:
         """Answer a call with a stream; otherwise as :meth:`answer`."""
         line = _Line(method.path, len(data), self._lines)
         try:
-            with _Admission(self, len(data)):
+            self._admit(len(data))
+            try:
                 request, call = self._open(method, data, metadata, self._limits.stream_seconds, line)
                 messages = method.handler(request, call)
                 while (message := await _within(anext(messages, None), call.seconds())) is not None:
                     response = self._encode(message)
                     line.bytes_out += len(response)
                     yield response
+            finally:
+                self._in_flight -= 1
+                self._bytes_in_flight -= len(data)
         except GeneratorExit:
             line.write(grpc.StatusCode.CANCELLED, None)
             raise
@@ -247,9 +272,25 @@ class Pipeline:
     # The steps.
 
     async def _answer(self, method: Method, data: bytes, metadata: Metadata, seconds: float, line: _Line) -> bytes:
-        with _Admission(self, len(data)):
+        size = len(data)
+        self._admit(size)
+        try:
             request, call = self._open(method, data, metadata, seconds, line)
             return self._encode(await method.handler(request, call))
+        finally:
+            self._in_flight -= 1
+            self._bytes_in_flight -= size
+
+    def _admit(self, size: int) -> None:
+        """Give a call its place among those at work."""
+        if self._draining:
+            raise errors.ShuttingDown()
+        if self._in_flight >= self._limits.calls_in_flight:
+            raise errors.LimitReached("too many calls at once")
+        if self._in_flight and self._bytes_in_flight + size > self._limits.bytes_in_flight:
+            raise errors.LimitReached("too many bytes of requests at once")
+        self._in_flight += 1
+        self._bytes_in_flight += size
 
     def _open(
         self, method: Method, data: bytes, metadata: Metadata, seconds: float, line: _Line
@@ -272,16 +313,11 @@ class Pipeline:
     def _scope(method: Method, request: Any, caller: Caller) -> Scope:
         if method.owner == options_pb2.OWNER_USE_NONE:
             return AllOwners()
-        owner_id = request.owner_id if request.HasField("owner_id") else None
-        if owner_id is not None:
-            wrong = check_id(owner_id)
-            if not wrong and owner_id in ("*", "%"):
-                wrong = "names no owner; nothing stands for all of them"
-            if wrong:
-                raise errors.InvalidRequest(violations={"owner_id": wrong})
-        elif method.owner == options_pb2.OWNER_USE_REQUIRED:
+        if request.HasField("owner_id"):
+            return caller.scope(_owner(request.owner_id))
+        if method.owner == options_pb2.OWNER_USE_REQUIRED:
             raise errors.OwnerRequired(violations={"owner_id": "is required"})
-        return caller.scope(owner_id)
+        return caller.scope(None)
 
     def _encode(self, message: Message) -> bytes:
         data: bytes = message.SerializeToString()
@@ -307,31 +343,6 @@ class Pipeline:
             failure = errors.ServerFault(secrets.token_hex(8))
         line.write(failure.code, failure, error if isinstance(failure, errors.ServerFault) else None)
         return failure
-
-
-class _Admission:
-    """A call's place among those at work."""
-
-    __slots__ = ("_pipeline", "_size")
-
-    def __init__(self, pipeline: Pipeline, size: int) -> None:
-        self._pipeline = pipeline
-        self._size = size
-
-    def __enter__(self) -> None:
-        pipeline = self._pipeline
-        if pipeline._draining:
-            raise errors.ShuttingDown()
-        if pipeline._in_flight >= pipeline._limits.calls_in_flight:
-            raise errors.LimitReached("too many calls at once")
-        if pipeline._in_flight and pipeline._bytes_in_flight + self._size > pipeline._limits.bytes_in_flight:
-            raise errors.LimitReached("too many bytes of requests at once")
-        pipeline._in_flight += 1
-        pipeline._bytes_in_flight += self._size
-
-    def __exit__(self, *_: object) -> None:
-        self._pipeline._in_flight -= 1
-        self._pipeline._bytes_in_flight -= self._size
 
 
 async def _within(work: Awaitable[T], seconds: float) -> T:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -36,8 +36,13 @@ def check_id(text: str) -> str:
         return "must not be empty"
     if len(text) * 4 > ID_BYTES and len(text.encode()) > ID_BYTES:
         return f"is longer than {ID_BYTES} bytes"
-    if _CONTROL.search(text):
+    # What is printable holds none, and is known sooner.
+    if not text.isprintable() and _CONTROL.search(text):
         return "holds a control character"
+    return ""
+
+
+def _fits(_: Any) -> str:
     return ""
 
 
@@ -91,7 +96,8 @@ class Validator:
     """Checks messages of one type."""
 
     def __init__(self, descriptor: Descriptor, limits: Limits) -> None:
-        self._fields = [_Field(field, limits) for field in descriptor.fields]
+        self._fields = {field.number: _Field(field, limits) for field in descriptor.fields}
+        self._required = [field for field in self._fields.values() if field.required]
 
     def check(self, message: Message) -> None:
         """Raises InvalidRequest, naming every field that breaks its rule."""
@@ -102,22 +108,25 @@ class Validator:
 
     def collect(self, message: Message, path: str, violations: dict[str, str]) -> None:
         """Add what is wrong with the message's fields under their paths."""
-        for field in self._fields:
+        # What is set, which is little of what could be.
+        for descriptor, value in message.ListFields():
+            field = self._fields[descriptor.number]
+            if field.check_set is not None:
+                if wrong := field.check_set(value):
+                    violations[path + field.name] = wrong
+            elif field.repeated:
+                field.all(value, path + field.name, violations)
+            else:
+                field.one(value, path + field.name, violations)
+        for field in self._required:
             value = getattr(message, field.name)
             if field.repeated:
-                if field.required and not value:
+                if not value:
                     violations[path + field.name] = "must not be empty"
-                elif len(value) > field.max_items:
-                    violations[path + field.name] = f"has more than {field.max_items} entries"
-                else:
-                    for index, item in enumerate(value):
-                        field.one(item, f"{path}{field.name}[{index}]", violations)
             elif field.presence:
-                if message.HasField(field.name):
-                    field.one(value, path + field.name, violations)
-                elif field.is_message and field.required:
+                if field.is_message and not message.HasField(field.name):
                     violations[path + field.name] = "is required"
-            elif value or field.required:
+            elif not value:
                 field.one(value, path + field.name, violations)
 
 
@@ -154,6 +163,8 @@ class _Field:
             self._nested = Validator(field.message_type, limits)
         elif rule.HasField("at_least") or rule.HasField("at_most"):
             self._check = _number(rule)
+        # The check of a value that is set, where that can't be an empty one; None where it takes more.
+        self.check_set = None if self.repeated or self.presence else self._check or _fits
 
     @staticmethod
     def _text_check(rule: options.FieldRule, limits: Limits) -> Check:
@@ -171,6 +182,14 @@ class _Field:
             case options.FORMAT_JSON_ARRAY:
                 return _json(limits, list)
         return _plain(rule.max_bytes or _TEXT_BYTES)
+
+    def all(self, values: Sequence[Any], path: str, violations: dict[str, str]) -> None:
+        """Check the entries of a repeated field."""
+        if len(values) > self.max_items:
+            violations[path] = f"has more than {self.max_items} entries"
+            return
+        for index, item in enumerate(values):
+            self.one(item, f"{path}[{index}]", violations)
 
     def one(self, value: Any, path: str, violations: dict[str, str]) -> None:
         """Check one value of the field."""

@@ -42,13 +42,13 @@ class Call:
 
 def stamp(request: Any) -> str:
     """What a create leaves on its row, so that a retry of it is known: its request_id and a digest of its content."""
-    content = type(request)()
-    content.CopyFrom(request)
-    for name in ("request_id", "if_exists"):
-        if name in content.DESCRIPTOR.fields_by_name:
-            content.ClearField(name)
-    digest = hashlib.blake2b(content.SerializeToString(deterministic=True), digest_size=8).hexdigest()
-    return f"{request.request_id}:{digest}"
+    given = {name: getattr(request, name) for name in ("request_id", "if_exists") if hasattr(request, name)}
+    for name in given:
+        request.ClearField(name)
+    content = request.SerializeToString(deterministic=True)
+    for name, value in given.items():
+        setattr(request, name, value)
+    return f"{request.request_id}:{hashlib.blake2b(content, digest_size=8).hexdigest()}"
 
 
 def id_for(request: Any, call: Call, given: str) -> str:

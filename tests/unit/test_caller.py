@@ -49,17 +49,17 @@ def test_who_is_unknown(tmp_path: Path, values: list[str | bytes]) -> None:
 
 def test_scopes() -> None:
     some = Caller("x", frozenset({"a"}))
-    assert some.scope("a") == Owner("a")
+    assert some.scope(Owner("a")) == Owner("a")
     for foreign in ("b", "A", "system", "a "):
         with pytest.raises(PermissionDenied):
-            some.scope(foreign)
+            some.scope(Owner(foreign))
     with pytest.raises(OwnerRequired):
         some.scope(None)
     every = Caller("y", None, frozenset({"unscoped"}))
-    assert every.scope("anybody") == Owner("anybody")
+    assert every.scope(Owner("anybody")) == Owner("anybody")
     assert every.scope(None) == AllOwners()
     with pytest.raises(PermissionDenied):
-        Caller("z", frozenset()).scope("a")
+        Caller("z", frozenset()).scope(Owner("a"))
     with pytest.raises(OwnerRequired):
         Caller("z", None, frozenset({"admin"})).scope(None)
 

@@ -17,8 +17,35 @@ from storage_service.store.tables import ITEMS
 from storage_service.store.where import Below, LabelsMatch
 
 _ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
-_KEY = '"namespace" = {} AND "key" = {} AND "owner_id" = {}'
 _ENDS = "now() + make_interval(secs => {} * 60)"
+# In every statement about one item the first values are its namespace, its key and its owner; a put has value, metadata and minutes to
+# live after these.
+_KEY = '"namespace" = $1 AND "key" = $2 AND "owner_id" = $3'
+_PUT_ENDS = _ENDS.format("$6::float8")
+_CHANGED = (
+    f"value = $4::jsonb, metadata = coalesce($5::jsonb, CASE WHEN {_ALIVE} THEN i.metadata ELSE '{{}}' END),"
+    f" version = i.version + 1, created_at = CASE WHEN {_ALIVE} THEN i.created_at ELSE now() END,"
+    f" updated_at = now(), expires_at = {_PUT_ENDS}, ttl_minutes = $6::float8"
+)
+_UPSERT = (
+    f"INSERT INTO {ITEMS.name} AS i (namespace, key, owner_id, value, metadata, version, expires_at, ttl_minutes)"
+    f" VALUES ($1, $2, $3, $4::jsonb, coalesce($5::jsonb, '{{}}'), 1, {_PUT_ENDS}, $6::float8)"
+    f" ON CONFLICT (namespace, key, owner_id) DO UPDATE SET {_CHANGED}"
+)
+_PUT = f"{_UPSERT} RETURNING {ITEMS.select}"
+_PUT_NEW = f"{_UPSERT} WHERE NOT {_ALIVE} RETURNING {ITEMS.select}"
+_PUT_EXPECTED = (
+    f"UPDATE {ITEMS.name} AS i SET {_CHANGED} WHERE {_KEY} AND version = $7 AND {_ALIVE} RETURNING {ITEMS.select}"
+)
+_VERSION = f"SELECT version FROM {ITEMS.name} AS i WHERE {_KEY} AND {_ALIVE}"
+_DELETE = f"DELETE FROM {ITEMS.name} AS i WHERE {_KEY} RETURNING {_ALIVE}"
+_ITEM = f"{_KEY} AND {ITEMS.alive}"
+_GET = f"SELECT {ITEMS.select} FROM {ITEMS.name} WHERE {_ITEM}"
+_GET_REFRESHED = (
+    f"WITH refreshed AS (UPDATE {ITEMS.name} SET expires_at = {_ENDS.format('ttl_minutes')}"
+    f" WHERE {_ITEM} AND ttl_minutes IS NOT NULL RETURNING {ITEMS.select})"
+    f" SELECT * FROM refreshed UNION ALL {_GET} AND ttl_minutes IS NULL"
+)
 _TURNS = 16
 
 
@@ -91,39 +118,24 @@ class Items(Rows):
                 return self._search(operation.search)
         return self._list_namespaces(operation.list_namespaces)
 
-    def _identity(self, operation: pb.PutOperation | pb.GetOperation | pb.DeleteOperation, values: Values) -> list[str]:
+    def _identity(self, operation: pb.PutOperation | pb.GetOperation | pb.DeleteOperation) -> Values:
         # An item without an owner has the empty one: the column is part of the primary key.
-        return [values(".".join(operation.namespace)), values(operation.key), values(self.owner_id or "")]
+        return Values((".".join(operation.namespace), operation.key, self.owner_id or ""))
 
     def _put(self, put: pb.PutOperation) -> _Plan:
-        values = Values()
-        identity = self._identity(put, values)
-        value, metadata = values(put.value), values(put.metadata or None)
-        ttl = values(put.ttl_minutes if put.HasField("ttl_minutes") else None)
-        ends = f"{_ENDS.format(f'{ttl}::float8')}"
-        changed = (
-            f" value = {value}::jsonb, metadata = coalesce({metadata}::jsonb, CASE WHEN {_ALIVE} THEN i.metadata ELSE '{{}}' END),"
-            f" version = i.version + 1, created_at = CASE WHEN {_ALIVE} THEN i.created_at ELSE now() END,"
-            f" updated_at = now(), expires_at = {ends}, ttl_minutes = {ttl}::float8"
+        values = self._identity(put)
+        values += (
+            put.value,
+            put.metadata or None,
+            put.ttl_minutes if put.HasField("ttl_minutes") else None,
         )
         expected = put.expected_version if put.HasField("expected_version") else None
-        if expected:
-            statement = (
-                f"UPDATE {ITEMS.name} AS i SET {changed} WHERE {_KEY.format(*identity)}"
-                f" AND version = {values(expected)} AND {_ALIVE}"
-            )
+        if expected is None:
+            statements = [(_PUT, values)]
+        elif not expected:
+            statements = [(_PUT_NEW, values), (_VERSION, self._identity(put))]
         else:
-            statement = (
-                f"INSERT INTO {ITEMS.name} AS i (namespace, key, owner_id, value, metadata, version, expires_at, ttl_minutes)"
-                f" VALUES ({', '.join(identity)}, {value}::jsonb, coalesce({metadata}::jsonb, '{{}}'), 1, {ends}, {ttl}::float8)"
-                f" ON CONFLICT (namespace, key, owner_id) DO UPDATE SET {changed}"
-                f"{f' WHERE NOT {_ALIVE}' if expected == 0 else ''}"
-            )
-        statements = [(f"{statement} RETURNING {ITEMS.select}", values)]
-        if expected is not None:
-            values = Values()
-            key = _KEY.format(*self._identity(put, values))
-            statements.append((f"SELECT version FROM {ITEMS.name} AS i WHERE {key} AND {_ALIVE}", values))
+            statements = [(_PUT_EXPECTED, Values((*values, expected))), (_VERSION, self._identity(put))]
 
         def read(results: list[list[Row]]) -> pb.OperationResult:
             if not results[0]:
@@ -133,31 +145,18 @@ class Items(Rows):
         return _Plan(statements, read)
 
     def _get(self, get: pb.GetOperation) -> _Plan:
-        values = Values()
-        condition = f"{_KEY.format(*self._identity(get, values))} AND {ITEMS.alive}"
-        statement = f"SELECT {ITEMS.select} FROM {ITEMS.name} WHERE {condition}"
-        if get.refresh_ttl:
-            statement = (
-                f"WITH refreshed AS (UPDATE {ITEMS.name} SET expires_at = {_ENDS.format('ttl_minutes')}"
-                f" WHERE {condition} AND ttl_minutes IS NOT NULL RETURNING {ITEMS.select})"
-                f" SELECT * FROM refreshed UNION ALL {statement} AND ttl_minutes IS NULL"
-            )
-
         def read(results: list[list[Row]]) -> pb.OperationResult:
             item = message(ITEMS, results[0][0]) if results[0] else None
             return pb.OperationResult(get=pb.GetItemResponse(item=item))
 
-        return _Plan([(statement, values)], read, reads=not get.refresh_ttl, again=True)
+        statement = (_GET_REFRESHED if get.refresh_ttl else _GET, self._identity(get))
+        return _Plan([statement], read, reads=not get.refresh_ttl, again=True)
 
     def _delete(self, delete: pb.DeleteOperation) -> _Plan:
-        values = Values()
-        key = _KEY.format(*self._identity(delete, values))
-        statement = f"DELETE FROM {ITEMS.name} AS i WHERE {key} RETURNING {_ALIVE}"
-
         def read(results: list[list[Row]]) -> pb.OperationResult:
             return pb.OperationResult(delete=pb.DeleteItemResponse(deleted=bool(results[0]) and results[0][0][0]))
 
-        return _Plan([(statement, values)], read)
+        return _Plan([(_DELETE, self._identity(delete))], read)
 
     def _search(self, search: pb.SearchOperation) -> _Plan:
         where, order = item_search(search)

@@ -147,19 +147,18 @@ class Rows:
     async def get(
         self, table: Table[M], *where: Where, access: Access = Access.BY_ID, fields: frozenset[str] | None = None
     ) -> M | None:
-        values = Values()
         # The most frequent of all statements is not written anew each time: its text follows from these.
-        shape = (table, access, type(self.scope), fields, *(term.field for term in where if isinstance(term, Equals)))
-        statement = _GETS.get(shape) if len(shape) == len(where) + 4 else None
+        shape = (table, access, type(self.scope), fields, *[type(term) is Equals and term.field for term in where])
+        statement = _GETS.get(shape)
         if statement is None:
+            values = Values()
             conditions = self.conditions(table, where, access, values)
             statement = f"SELECT {table.select_only(fields)} FROM {table.name} WHERE {conditions}"
-            if len(shape) == len(where) + 4 and len(_GETS) < _MOST_GETS:
+            if False not in shape and len(_GETS) < _MOST_GETS:
                 _GETS[shape] = statement
         else:
-            if isinstance(self.scope, Owner):
-                values.append(self.scope.id)
-            values.extend(table.columns[term.field].dump(term.value) for term in where if isinstance(term, Equals))
+            values = Values([self.scope.id] if isinstance(self.scope, Owner) else [])
+            values += [table.columns[term.field].dump(term.value) for term in where if isinstance(term, Equals)]
         rows = await self.database.run(statement, values, reads=True)
         return message(table, rows[0], fields) if rows else None
 
