@@ -42,12 +42,7 @@ class CronService:
             on_run_completed=request.on_run_completed or pb.ON_RUN_COMPLETED_DELETE,
             misfire_policy=request.misfire_policy or pb.MISFIRE_POLICY_COALESCE,
         )
-        missing = await call.rows.missing_reference(
-            request.thread_id, request.assistant_id, must_exist=not request.record_only
-        )
-        if missing:
-            raise NotFound(missing, request.thread_id if missing == "thread" else request.assistant_id)
-        inserted = await call.rows.insert(CRONS, cron, stamp(request))
+        inserted = await call.rows.create_cron(cron, stamp(request), must_exist=not request.record_only)
         return pb.CreateCronResponse(cron=keep_or_raise(CRONS, request, inserted, cron.cron_id))
 
     async def get_cron(self, request: pb.GetCronRequest, call: Call) -> pb.GetCronResponse:

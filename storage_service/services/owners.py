@@ -12,7 +12,11 @@ from storage_service.services import Call
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
     ASSISTANTS,
+    CHECKPOINT_BLOBS,
+    CHECKPOINT_WRITES,
+    CHECKPOINTS,
     CRONS,
+    DISPLACED_ITEMS,
     ITEMS,
     RUNS,
     THREAD_STATES,
@@ -28,6 +32,10 @@ _EXPORTED: dict[str, Table[Any]] = {
     "runs": RUNS,
     "items": ITEMS,
     "crons": CRONS,
+    "displaced_items": DISPLACED_ITEMS,
+    "checkpoints": CHECKPOINTS,
+    "checkpoint_blobs": CHECKPOINT_BLOBS,
+    "checkpoint_writes": CHECKPOINT_WRITES,
 }
 _ERASED_ROWS: Final = 200
 # Rows are gathered into messages of about this many bytes, so that large rows go one by one.

@@ -11,7 +11,7 @@ from storage_service.services import Call, changes, filters, id_for, keep_or_rai
 from storage_service.store import Access, Order, Page
 from storage_service.store.change import Put, Stamp
 from storage_service.store.tables import RUN_STATUS, RUNS
-from storage_service.store.where import Equals, OneOf, Where
+from storage_service.store.where import Equals, NoneOf, OneOf, Where
 
 IN_FLIGHT: Final = (pb.RUN_STATUS_PENDING, pb.RUN_STATUS_RUNNING)
 FINAL: Final = tuple(number for number in RUN_STATUS if number not in IN_FLIGHT)
@@ -67,7 +67,8 @@ class RunService:
         if request.HasField("status"):
             changed.append(Stamp("finished_at", once=True) if request.status in FINAL else Put("finished_at", None))
             if not request.force:
-                where.append(OneOf("status", (*IN_FLIGHT, request.status)))
+                # A word that this version does not know is not final: another version's run may be under way.
+                where.append(NoneOf("status", tuple(status for status in FINAL if status != request.status)))
         run = await call.rows.update(RUNS, where, changed)
         if run is None:
             current = await call.rows.get(RUNS, Equals("run_id", request.run_id), access=Access.OWN)

@@ -14,7 +14,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol
 
-from agentstorage.v1 import assistants_pb2, common_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
+from agentstorage.v1 import (
+    assistants_pb2,
+    common_pb2,
+    crons_pb2,
+    owner_pb2,
+    runs_pb2,
+    server_pb2,
+    store_pb2,
+    threads_pb2,
+)
 from storage_service.caller import Scope
 from storage_service.store.change import Change
 from storage_service.store.tables import M, Table
@@ -163,8 +172,8 @@ class Handle(Protocol):
         """
         ...
 
-    async def missing_reference(self, thread_id: str, assistant_id: str, *, must_exist: bool) -> str:
-        """ "thread" or "assistant" when the id is foreign or, with ``must_exist``, absent; else "". Empty ids are none."""
+    async def create_cron(self, cron: crons_pb2.Cron, request_id: str, *, must_exist: bool) -> Inserted[crons_pb2.Cron]:
+        """Insert a cron. Raises NotFound for a foreign or, with ``must_exist``, absent thread or assistant; AlreadyExists."""
         ...
 
     # Items.

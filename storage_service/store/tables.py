@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 from google.protobuf.message import Message
 
-from agentstorage.v1 import assistants_pb2, crons_pb2, runs_pb2, store_pb2, threads_pb2
+from agentstorage.v1 import assistants_pb2, crons_pb2, owner_pb2, runs_pb2, store_pb2, threads_pb2
 
 M = TypeVar("M", bound=Message)
 
@@ -70,9 +70,8 @@ class Column:
 
     def cursor(self, value: Any, descending: bool) -> Any:
         """A value of the field as a bound that rows are ordered after."""
-        if self.words and value not in self.words:
-            # A word that this version does not know, in a row of another's: the listing ends there and never begins anew.
-            return "" if descending else "\U0010ffff"
+        if self.words:
+            return self.words.get(value, "")
         if self.is_time:
             return (self.absent or "infinity") if value is None else self.dump(value)
         return value[:SORTED_CHARACTERS] if self.absent else self.dump(value)
@@ -82,6 +81,12 @@ class Column:
         """What rows are ordered by; exactly the expression of the index."""
         if self.is_time:
             return f"coalesce({self.stored}, '{self.absent}'::timestamptz)" if self.absent else self.stored
+        if self.words:
+            # Words that this version does not know, in rows of another's, are all the same: they come before every other.
+            known = ",".join(self.words.values())
+            return (
+                f"(CASE WHEN {self.stored} = ANY ('{{{known}}}'::text[]) THEN {self.stored} ELSE '' END) COLLATE \"C\""
+            )
         if self.absent:
             return f'"left"(coalesce({self.stored}, \'\'), {SORTED_CHARACTERS}) COLLATE "C"'
         return f'{self.stored} COLLATE "C"' if self.is_text else self.stored
@@ -102,6 +107,20 @@ def _optional_text(name: str) -> Column:
 
 def _json(name: str, default: str = "{}") -> Column:
     return Column(name, name, write="{}::jsonb", dump=lambda value: value or default, is_json=True, default=default)
+
+
+def written(value: str) -> str:
+    """A value of ``values`` or ``interrupts`` as a term that tells the triggers, before they see the row, that the service writes it.
+
+    They would take a string that holds a document for a runtime's. The setting ends with the transaction, so that it works behind any
+    pooler.
+    """
+    return f"CASE WHEN set_config('storage_service.writer', 'service', true) IS NOT NULL THEN {value} END"
+
+
+def _any_json(name: str, default: str = "{}") -> Column:
+    """JSON in which a string may be meant, whatever it looks like."""
+    return dataclasses.replace(_json(name, default), write=written("{}::jsonb"))
 
 
 def _optional_json(name: str) -> Column:
@@ -206,8 +225,8 @@ THREADS = _table(
         _json("metadata"),
         _json("config"),
         _enum("status", THREAD_STATUS),
-        _json("values"),
-        _json("interrupts"),
+        _any_json("values"),
+        _any_json("interrupts"),
         _optional_json("error"),
         _enum("visibility", THREAD_VISIBILITY),
         _time("created_at"),
@@ -225,11 +244,11 @@ THREAD_STATES = _table(
     [
         _text("thread_id"),
         _text("checkpoint_id"),
-        _json("values"),
+        _any_json("values"),
         Column("next", "next", write="{}::text[]", dump=list),
         _json("tasks", "[]"),
         _json("metadata"),
-        _json("interrupts", "[]"),
+        _any_json("interrupts", "[]"),
         _optional_json("parent_checkpoint"),
         _time("created_at"),
         _plain("sequence", "id"),
@@ -294,4 +313,61 @@ CRONS = _table(
         _time("created_at"),
         _time("updated_at"),
     ],
+)
+# Items that adoption found in two spellings of one namespace: the older ones, kept aside.
+DISPLACED_ITEMS = _table(
+    owner_pb2.DisplacedItem,
+    "displaced item",
+    "store_items_displaced",
+    ("id",),
+    [
+        _plain("id"),
+        _text("namespace"),
+        _text("key"),
+        _json("value"),
+        _json("metadata"),
+        _time("created_at"),
+        _time("updated_at"),
+        _time("displaced_at"),
+        _text("reason"),
+    ],
+)
+
+
+def _langgraph(message: type[M], name: str, key: tuple[str, ...], *others: str) -> Table[M]:
+    """A table of LangGraph's, which the service reads and copies as it is; see its migrations up to langgraph-checkpoint-postgres 3.2."""
+    columns = [_plain(field) if field == "idx" else _text(field) for field in key]
+    return Table(
+        message,
+        name,
+        f'"public"."{name}"',
+        key,
+        {column.field: column for column in (*columns, *(_plain(field) for field in others))},
+    )
+
+
+CHECKPOINTS = _langgraph(
+    owner_pb2.ExportedCheckpoint,
+    "checkpoints",
+    ("thread_id", "checkpoint_ns", "checkpoint_id"),
+    "parent_checkpoint_id",
+    "type",
+    "checkpoint",
+    "metadata",
+)
+CHECKPOINT_BLOBS = _langgraph(
+    owner_pb2.ExportedCheckpointBlob,
+    "checkpoint_blobs",
+    ("thread_id", "checkpoint_ns", "channel", "version"),
+    "type",
+    "blob",
+)
+CHECKPOINT_WRITES = _langgraph(
+    owner_pb2.ExportedCheckpointWrite,
+    "checkpoint_writes",
+    ("thread_id", "checkpoint_ns", "checkpoint_id", "task_id", "idx"),
+    "channel",
+    "type",
+    "blob",
+    "task_path",
 )

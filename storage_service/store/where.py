@@ -59,7 +59,24 @@ class OneOf:
 
     def sql(self, table: Table[Any], arg: Arg) -> str:
         column = table.columns[self.field]
-        return f"{column.stored} = ANY({arg([column.dump(value) for value in self.values])}::text[])"
+        # A status by what orders rows, which is what the index holds.
+        stored = column.sort_key if column.words else column.stored
+        return f"{stored} = ANY({arg([column.dump(value) for value in self.values])}::text[])"
+
+
+@dataclass(frozen=True)
+class NoneOf:
+    """The field has none of these values."""
+
+    field: str
+    values: tuple[Any, ...]
+
+    def test(self, row: Any) -> bool:
+        return getattr(row, self.field) not in self.values
+
+    def sql(self, table: Table[Any], arg: Arg) -> str:
+        column = table.columns[self.field]
+        return f"{column.stored} <> ALL({arg([column.dump(value) for value in self.values])}::text[])"
 
 
 @dataclass(frozen=True)

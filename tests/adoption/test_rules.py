@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
+from storage_service.schedule import next_tick
 from storage_service.store.postgres.doctor import examine
 from storage_service.store.postgres.migrate import LATEST, MIGRATIONS, migrate, revision
 from tests.adoption import runtimes
@@ -240,6 +242,51 @@ async def test_what_the_service_adds_is_filled(legacy: str) -> None:
     finding = (await examine(legacy)).find("crons_without_schedule")
     assert finding
     assert finding.ids == (runtimes.PY_CRON_SECONDS,)
+
+
+async def test_a_cron_without_a_next_tick_gets_one(empty: str) -> None:
+    runtimes.tables(empty)
+    crons: dict[str, dict[str, Any]] = {
+        "daily": {"schedule": "30 9 * * *"},
+        "alias": {"schedule": "@Daily", "end_time": "infinity"},
+        "until": {"schedule": "0 0 1 1 *", "end_time": "10000-01-01"},
+        "dated": {"schedule": "30 9 * * *", "next_run_date": "2024-01-01 00:00+00"},
+        "ended": {"schedule": "30 9 * * *", "end_time": "2024-01-01 00:00+00"},
+        "seconds": {"schedule": "0 30 9 * * *"},
+        "broken": {"schedule": "61 9 * * *"},
+        "unknown": {"schedule": "@reboot"},
+        "never": {"schedule": "0 0 30 2 *"},
+    }
+    early = "2024-05-06 07:08:09+00"
+    with psycopg.connect(empty, autocommit=True) as conn:
+        for id, columns in crons.items():
+            runtimes.insert(conn, "crons", id=id, metadata={"owner": "alice"}, updated_at=early, **columns)
+        conn.execute(
+            "INSERT INTO langgraph_server.crons (id, schedule) SELECT 'many-' || n, '@daily' FROM generate_series(1, 450) AS n"
+        )
+    await migrate(empty)
+    ticks = "SELECT id, next_run_date, updated_at = %s AS kept FROM langgraph_server.crons WHERE NOT id LIKE 'many-%%' ORDER BY id"
+    with psycopg.connect(empty, autocommit=True) as conn:
+        now = datetime.now(UTC)
+        found = {id: tick for id, tick, kept in conn.execute(ticks, [early]) if kept}
+        assert found == {
+            "daily": next_tick("30 9 * * *", "UTC", now),
+            "alias": next_tick("@daily", "UTC", now),
+            "until": next_tick("0 0 1 1 *", "UTC", now),
+            "dated": datetime(2024, 1, 1, tzinfo=UTC),
+            **dict.fromkeys(("ended", "seconds", "broken", "unknown", "never")),
+        }
+        many = "SELECT count(*), min(next_run_date) FROM langgraph_server.crons WHERE id LIKE 'many-%' AND next_run_date > now()"
+        assert conn.execute(many).fetchone() == (450, next_tick("@daily", "UTC", now))
+        # What a runtime adds later has its tick from the next start, in its own zone and not after its end.
+        for id, end in (("later", None), ("short", now + timedelta(seconds=1))):
+            conn.execute(
+                "INSERT INTO langgraph_server.crons (id, schedule, timezone, end_time) VALUES (%s, '0 0 1 1 *', 'Asia/Tokyo', %s)",
+                [id, end],
+            )
+        assert await migrate(empty) == []
+        assert row(empty, "crons", "later")["next_run_date"] == next_tick("0 0 1 1 *", "Asia/Tokyo", now)
+        assert row(empty, "crons", "short")["next_run_date"] is None
 
 
 async def test_a_database_of_one_table(empty: str) -> None:

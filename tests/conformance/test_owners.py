@@ -55,6 +55,18 @@ async def test_usage(api: Api, owner: str, other: str) -> None:
     assert (await usage(api, owner))["threads"][1] > before + 1000
 
 
+async def test_usage_and_export_mean_the_same_rows(api: Api, owner: str) -> None:
+    await fill(api, owner)
+    at: dict[str, Any] = {"owner_id": owner, "namespace": ["a0"], "key": "ended", "value": "1"}
+    await api.call("PutItem", **at, ttl_minutes=0.0001)
+    await asyncio.sleep(0.02)
+    rows = await export(api, owner)
+    assert sum(map(len, rows.values())) == sum(count for count, _ in (await usage(api, owner)).values())
+    # An item whose time is over is absent, but erased all the same.
+    await api.call("EraseOwner", owner_id=owner)
+    assert (await api.call("PutItem", **at)).item.version == 1
+
+
 async def test_export_is_complete_and_the_owners_alone(api: Api, owner: str, other: str) -> None:
     assert await export(api, owner) == {}
     await fill(api, other)

@@ -159,10 +159,13 @@ class Owners(Items):
             return [record for record in self.tables.of(table).values() if record.row.thread_id in own]
         return [record for record in self.tables.of(table).values() if self.visible(table, record, Access.OWN)]
 
+    def _own_rows(self, table: Table[M]) -> list[M]:
+        return [record.row for record in self._own(table) if not table.alive or self.tables.is_alive(record.row)]
+
     async def usage(self) -> list[ResourceUsage]:
         usage = []
         for resource, tables in RESOURCES.items():
-            rows = [record.row for table in tables for record in self._own(table)]
+            rows = [row for table in tables for row in self._own_rows(table)]
             usage.append(ResourceUsage(resource=resource, rows=len(rows), bytes=sum(row.ByteSize() for row in rows)))
         return usage
 
@@ -187,8 +190,7 @@ class Owners(Items):
         self, table: Table[M], after: tuple[Any, ...] | None, limit: int
     ) -> tuple[list[M], tuple[Any, ...] | None]:
         fields = ("thread_id", "sequence") if table is THREAD_STATES else table.key
-        rows = [record.row for record in self._own(table) if not table.alive or self.tables.is_alive(record.row)]
-        found = self.page(table, rows, Order(fields, False), Page(limit + 1, after=after))
+        found = self.page(table, self._own_rows(table), Order(fields, False), Page(limit + 1, after=after))
         if len(found) <= limit:
             return found, None
         return found[:limit], tuple(getattr(found[limit - 1], name) for name in fields)

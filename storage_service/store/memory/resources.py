@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agentstorage.v1.assistants_pb2 import Assistant
+from agentstorage.v1.crons_pb2 import Cron
 from agentstorage.v1.runs_pb2 import (
     MULTITASK_STRATEGY_REJECT,
     RUN_STATUS_INTERRUPTED,
@@ -252,9 +253,7 @@ class Runs(Threads):
     """The named operations on runs and crons."""
 
     async def create_run(self, run: Run, request_id: str, *, admit: bool) -> Inserted[Run]:
-        missing = await self.missing_reference(run.thread_id, run.assistant_id, must_exist=admit)
-        if missing:
-            raise NotFound(missing, run.thread_id if missing == "thread" else run.assistant_id)
+        self._check_references(run.thread_id, run.assistant_id, must_exist=admit)
         taken = (run.run_id,) in self.tables.of(RUNS)
         thread = self.tables.of(THREADS).get((run.thread_id,))
         if admit and thread is not None and not taken:
@@ -271,7 +270,11 @@ class Runs(Threads):
             inserted = Inserted(copy(record.row), True)
         return inserted
 
-    async def missing_reference(self, thread_id: str, assistant_id: str, *, must_exist: bool) -> str:
+    async def create_cron(self, cron: Cron, request_id: str, *, must_exist: bool) -> Inserted[Cron]:
+        self._check_references(cron.thread_id, cron.assistant_id, must_exist=must_exist)
+        return self.insert_now(CRONS, cron, request_id)
+
+    def _check_references(self, thread_id: str, assistant_id: str, *, must_exist: bool) -> None:
         # Threads are written to, assistants only read.
         references: tuple[tuple[Table[Any], str, Access], ...] = (
             (THREADS, thread_id, Access.OWN),
@@ -279,5 +282,4 @@ class Runs(Threads):
         )
         for table, id, access in references:
             if id and self.one(table, id, access) is None and (must_exist or (id,) in self.tables.of(table)):
-                return "thread" if table is THREADS else "assistant"
-        return ""
+                raise NotFound(table.resource, id)

@@ -21,7 +21,11 @@ from storage_service.store.change import Change
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
     ASSISTANTS,
+    CHECKPOINT_BLOBS,
+    CHECKPOINT_WRITES,
+    CHECKPOINTS,
     CRONS,
+    DISPLACED_ITEMS,
     ITEMS,
     RUNS,
     SORTED_CHARACTERS,
@@ -36,7 +40,18 @@ from storage_service.store.where import Equals, Where
 Key = tuple[Any, ...]
 Clock = Callable[[], datetime]
 
-TABLES: tuple[Table[Any], ...] = (ASSISTANTS, ASSISTANT_VERSIONS, THREADS, THREAD_STATES, RUNS, ITEMS, CRONS)
+# What only a database that others wrote to can hold.
+_EMPTY: tuple[Table[Any], ...] = (DISPLACED_ITEMS, CHECKPOINTS, CHECKPOINT_BLOBS, CHECKPOINT_WRITES)
+TABLES: tuple[Table[Any], ...] = (
+    ASSISTANTS,
+    ASSISTANT_VERSIONS,
+    THREADS,
+    THREAD_STATES,
+    RUNS,
+    ITEMS,
+    CRONS,
+    *_EMPTY,
+)
 
 
 def utc_now() -> datetime:

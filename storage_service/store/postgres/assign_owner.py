@@ -44,6 +44,53 @@ _INHERITING: str = (
 )
 
 
+_FOUND: dict[str, str] = {
+    table: f"SELECT id, owner_id, jsonb_typeof(metadata) = 'object' AS takes_one FROM langgraph_server.{table}"
+    " WHERE id = ANY (%(ids)s)"
+    for table in ("assistants", "threads", "runs", "crons")
+} | {
+    "checkpoints": "SELECT DISTINCT c.thread_id AS id, t.owner_id,"
+    " coalesce(jsonb_typeof(t.metadata) = 'object', c.thread_id !~ '[[:cntrl:]]') AS takes_one"
+    " FROM public.checkpoints c LEFT JOIN langgraph_server.threads t ON t.id = c.thread_id WHERE c.thread_id = ANY (%(ids)s)",
+}
+
+
+async def left_out(conninfo: str, owner: str, *, resources: Collection[str], ids: Collection[str]) -> dict[str, str]:
+    """The ids for which ``assign_owner`` can do nothing, each with the reason; a row that has this owner already is none of them.
+
+    To be asked before it: the owner of a row says who had it then. Raises as it does.
+    """
+    async with connected(conninfo) as conn:
+        await _check(conn, owner, resources)
+        rows: dict[str, list[dict[str, Any]]] = {id: [] for id in ids}
+        for resource in resources or RESOURCES:
+            cursor = await conn.execute(sql.SQL(_FOUND[resource]), {"ids": list(ids)})
+            for row in await cursor.fetchall():
+                rows[row["id"]].append(row)
+    return {id: reason for id, found in rows.items() if (reason := _why_left_out(found, owner))}
+
+
+def _why_left_out(rows: list[dict[str, Any]], owner: str) -> str:
+    if any(row["owner_id"] == owner or (row["owner_id"] is None and row["takes_one"]) for row in rows):
+        return ""
+    if not rows:
+        return "no row has this id"
+    if all(row["owner_id"] is None for row in rows):
+        return "its metadata can hold no owner"
+    return "it has another owner"
+
+
+async def _check(conn: Connection, owner: str, resources: Collection[str]) -> None:
+    """Raises for arguments, and for a schema, that nothing can be done with."""
+    unknown = set(resources) - set(RESOURCES)
+    if unknown:
+        raise ValueError(f"resources are {', '.join(RESOURCES)}")
+    if not 1 <= len(owner.encode()) <= 255 or any(ord(character) < 32 or ord(character) == 127 for character in owner):
+        raise ValueError("an owner is text of 1 to 255 bytes without control characters")
+    if await revision(conn) != LATEST:
+        raise MigrationError("the schema is not the one of this service; run `storage-service migrate` first")
+
+
 async def assign_owner(
     conninfo: str,
     owner: str,
@@ -60,16 +107,10 @@ async def assign_owner(
     nothing changes and the answer is what would. It works in pages: what was done before an interruption stays, and a second call does
     the rest. Raises ValueError for bad arguments, MigrationError when the schema is not the one of this service, and psycopg.Error.
     """
-    unknown = set(resources) - set(RESOURCES)
-    if unknown:
-        raise ValueError(f"resources are {', '.join(RESOURCES)}")
     if bool(ids) == all_ownerless:
         raise ValueError("name either ids or all rows without an owner")
-    if not 1 <= len(owner.encode()) <= 255 or any(ord(character) < 32 or ord(character) == 127 for character in owner):
-        raise ValueError("an owner is text of 1 to 255 bytes without control characters")
     async with connected(conninfo) as conn:
-        if await revision(conn) != LATEST:
-            raise MigrationError("the schema is not the one of this service; run `storage-service migrate` first")
+        await _check(conn, owner, resources)
         given: dict[str, set[str]] = {}
         try:
             # Threads before runs, whatever the order of the arguments: a run that inherits is counted once.

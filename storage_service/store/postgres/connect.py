@@ -36,8 +36,6 @@ def connection_string(settings: DatabaseSettings) -> str:
             f"-c statement_timeout={round(settings.statement_timeout * 1000)}",
             f"-c lock_timeout={round(settings.lock_timeout * 1000)}",
             "-c idle_in_transaction_session_timeout=10000",
-            # Tells the triggers that put a runtime's rows right that this is not one.
-            "-c storage_service.writer=on",
         )
     )
     defaults: dict[str, Any] = {

@@ -7,8 +7,8 @@ Numbered files in ``migrations/`` are applied once each, in order, and recorded 
 - ``-- mode: walk``: each statement again and again, a page of rows to a transaction (see ``_walk``).
 - ``-- mode: concurrently``: each statement creates one index without blocking writers, outside of any transaction.
 
-Every step can be done again, so that a migration killed anywhere is completed by the next. Row-level security and the repair of indexes
-whose building was killed are looked after on every run.
+Every step can be done again, so that a migration killed anywhere is completed by the next. Row-level security, the repair of indexes
+whose building was killed and the next ticks of crons that have none are looked after on every run.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from psycopg import AsyncConnection, errors, sql
 from psycopg.rows import dict_row
 
 from storage_service.store.postgres.rights import LANGGRAPH_TABLES, TABLES, MigrationError, check_rights, secure, tables
+from storage_service.store.postgres.ticks import set_next_ticks
 
 __all__ = ["LATEST", "MIGRATIONS", "Connection", "MigrationError", "connected", "migrate", "revision"]
 
@@ -192,8 +193,6 @@ async def _migrate(lock: Connection, conn: Connection, deadline: float) -> list[
     # An open transaction with a snapshot would keep CREATE INDEX CONCURRENTLY waiting for ever.
     patience = max(1.0, deadline - time.monotonic())
     await conn.execute("SELECT set_config('lock_timeout', %s, false)", (f"{patience:.3f}s",))
-    # The rows that this adopts were written by the runtimes, not by the service.
-    await conn.execute("SELECT set_config('storage_service.writer', 'off', false)")
     facts = await tables(conn)
     check_rights(facts, pending=False)
     current = await revision(conn)
@@ -216,6 +215,9 @@ async def _migrate(lock: Connection, conn: Connection, deadline: float) -> list[
     applied += await _again(deadline, lambda: _set_up_langgraph(conn))
     await _repair_indexes(conn, deadline)
     await _again(deadline, lambda: secure(conn))
+    after: str | None = None
+    while (after := await _again(deadline, partial(set_next_ticks, conn, after))) is not None:
+        pass
     return applied
 
 
@@ -277,9 +279,12 @@ async def _walk(conn: Connection, statement: str, deadline: float) -> None:
     after: list[str] | None = None
 
     async def page() -> list[str] | None:
-        cursor = conn.cursor(row_factory=psycopg.rows.tuple_row)
-        await cursor.execute(statement, {"after": after, "size": _PAGE})
-        row = await cursor.fetchone()
+        async with conn.transaction():
+            # What the rows hold was written by the runtimes, not by the service.
+            await conn.execute("SELECT set_config('storage_service.writer', 'adoption', true)")
+            cursor = conn.cursor(row_factory=psycopg.rows.tuple_row)
+            await cursor.execute(statement, {"after": after, "size": _PAGE})
+            row = await cursor.fetchone()
         return cast("list[str]", row[0]) if row else None
 
     while (last := await _again(deadline, page)) is not None:

@@ -7,12 +7,16 @@ from typing import Any
 from agentstorage.v1 import common_pb2
 from agentstorage.v1.owner_pb2 import ResourceUsage
 from storage_service.store import Access, Order, Page
-from storage_service.store.postgres.rows import SCHEMA, Rows, Values, message
+from storage_service.store.postgres.rows import Rows, Values, message
 from storage_service.store.postgres.threads import DELETE_THREAD_ROWS
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
     ASSISTANTS,
+    CHECKPOINT_BLOBS,
+    CHECKPOINT_WRITES,
+    CHECKPOINTS,
     CRONS,
+    DISPLACED_ITEMS,
     ITEMS,
     RUNS,
     THREAD_STATES,
@@ -29,9 +33,12 @@ RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], tuple[Table[Any], str] | 
     common_pb2.RESOURCE_ITEMS: (ITEMS, None),
     common_pb2.RESOURCE_CRONS: (CRONS, None),
 }
-# Items that adoption found in two spellings of one namespace: the older ones, kept aside.
-DISPLACED = f"{SCHEMA}.store_items_displaced"
-_PARENTS = {part[0]: (table, part[1]) for table, part in RESOURCES.values() if part}
+# What hangs on the rows of a table, with the column that says on which: all that goes with them when they are deleted.
+_PARTS: dict[Table[Any], tuple[tuple[Table[Any], str], ...]] = {
+    table: (part,) for table, part in RESOURCES.values() if part is not None
+}
+_PARTS[THREADS] += tuple((table, "thread_id") for table in (CHECKPOINTS, CHECKPOINT_BLOBS, CHECKPOINT_WRITES))
+_PARENTS = {part: (table, column) for table, parts in _PARTS.items() for part, column in parts}
 
 
 class Owners(Rows):
@@ -40,15 +47,16 @@ class Owners(Rows):
     async def usage(self) -> list[ResourceUsage]:
         values = Values()
         parts = []
-        for resource, (table, child) in RESOURCES.items():
+        for resource, (table, _) in RESOURCES.items():
             own = self.visible(table, Access.OWN, values)
-            rows = f"SELECT pg_column_size(t.*) AS bytes FROM {table.name} AS t WHERE {own}"
+            alive = f" AND {table.alive}" if table.alive else ""
+            rows = f"SELECT pg_column_size(t.*) AS bytes FROM {table.name} AS t WHERE {own}{alive}"
             if table is ITEMS:
-                rows += f" UNION ALL SELECT pg_column_size(d.*) FROM {DISPLACED} AS d WHERE {own}"
-            if child is not None:
+                rows += f" UNION ALL SELECT pg_column_size(d.*) FROM {DISPLACED_ITEMS.name} AS d WHERE {own}"
+            for part, column in _PARTS.get(table, ()):
                 rows += (
-                    f" UNION ALL SELECT pg_column_size(c.*) FROM {child[0].name} AS c"
-                    f" WHERE c.{child[1]} IN (SELECT id FROM {table.name} WHERE {own})"
+                    f" UNION ALL SELECT pg_column_size(c.*) FROM {part.name} AS c"
+                    f" WHERE c.{column} IN (SELECT id FROM {table.name} WHERE {own})"
                 )
             parts.append(
                 f"SELECT {int(resource)}, count(*), coalesce(sum(bytes), 0)::int8 FROM ({rows}) AS r{int(resource)}"
@@ -72,9 +80,9 @@ class Owners(Rows):
                 return deleted
         values = Values()
         own = self.visible(ITEMS, Access.OWN, values)
-        chosen = f"ctid = ANY(ARRAY(SELECT ctid FROM {DISPLACED} WHERE {own} LIMIT {values(limit)}))"
+        chosen = f"ctid = ANY(ARRAY(SELECT ctid FROM {DISPLACED_ITEMS.name} WHERE {own} LIMIT {values(limit)}))"
         return await self.number(
-            f"WITH gone AS (DELETE FROM {DISPLACED} WHERE {chosen} RETURNING 1) SELECT count(*) FROM gone",
+            f"WITH gone AS (DELETE FROM {DISPLACED_ITEMS.name} WHERE {chosen} RETURNING 1) SELECT count(*) FROM gone",
             values,
             slow=True,
         )
@@ -97,12 +105,17 @@ class Owners(Rows):
     async def _export_part(self, table: Table[M], parent: tuple[Table[Any], str], order: Order, page: Page) -> list[M]:
         values = Values()
         owners, column = parent
-        own = self.visible(owners, Access.OWN, values)
-        condition = f"{column} IN (SELECT id FROM {owners.name} WHERE {own})"
-        keys = [table.columns[name].sort_key for name in order.fields]
+        # Parent by parent, in the order of an index, so that a page reads no more than its own rows and those of one parent.
+        keys = ['parents.parent COLLATE "C"', *(table.columns[name].sort_key for name in order.fields[1:])]
+        own, rest = self.visible(owners, Access.OWN, values), "true"
         if page.after is not None:
-            condition += f" AND ({', '.join(keys)}) > ({', '.join(map(values, page.after))})"
-        statement = f"SELECT {table.select} FROM {table.name} WHERE {condition} ORDER BY {', '.join(keys)} LIMIT {values(page.limit)}"
+            after = [values(value) for value in page.after]
+            own += f' AND id COLLATE "C" >= {after[0]}'
+            rest = f"({', '.join(keys)}) > ({', '.join(after)})"
+        statement = (
+            f"SELECT {table.select} FROM (SELECT id AS parent FROM {owners.name} WHERE {own}) AS parents"
+            f" JOIN {table.name} ON {column} = parents.parent WHERE {rest} ORDER BY {', '.join(keys)} LIMIT {values(page.limit)}"
+        )
         rows = await self.database.run(statement, values, again=True, slow=True)
         return [message(table, row) for row in rows]
 

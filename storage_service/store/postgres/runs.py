@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from agentstorage.v1.crons_pb2 import Cron
 from agentstorage.v1.runs_pb2 import Run
 from storage_service.errors import NotFound, ThreadBusy
 from storage_service.store import Access, Inserted
 from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Values, message
-from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, Table
+from storage_service.store.tables import ASSISTANTS, CRONS, RUNS, THREADS, Table
 from storage_service.store.where import Equals
 
 
@@ -22,10 +23,39 @@ class Runs(Rows):
             return Inserted(message(RUNS, row), True)
         return await self.existing(RUNS, run.run_id)
 
+    async def create_cron(self, cron: Cron, request_id: str, *, must_exist: bool) -> Inserted[Cron]:
+        terms, values = self.new_row(CRONS, cron, request_id)
+        thread = self._missing(THREADS, cron.thread_id, must_exist, values)
+        assistant = self._missing(ASSISTANTS, cron.assistant_id, must_exist, values)
+        statement = (
+            f"WITH missing AS (SELECT {thread} AS thread, {assistant} AS assistant),"
+            f" cron AS ({self._insert_if(CRONS, terms, 'NOT (SELECT thread OR assistant FROM missing)')} RETURNING *)"
+            f" SELECT missing.thread, missing.assistant, EXISTS (SELECT FROM cron), made.* FROM missing"
+            f" LEFT JOIN (SELECT {CRONS.select} FROM cron) AS made ON true"
+        )
+        # What it names stays while this runs, and goes with the cron or not at all. Deletions lock in the same order.
+        locks = [
+            self.lock(table, [Equals(table.id, id)], access, "KEY SHARE")
+            for table, id, access in (
+                (ASSISTANTS, cron.assistant_id, Access.SEARCH),
+                (THREADS, cron.thread_id, Access.OWN),
+            )
+            if id and must_exist
+        ]
+        rows = await (self.behind_locks(locks, statement, values) if locks else self.database.run(statement, values))
+        no_thread, no_assistant, made, *row = rows[0]
+        if no_thread:
+            raise NotFound("thread", cron.thread_id)
+        if no_assistant:
+            raise NotFound("assistant", cron.assistant_id)
+        if made:
+            return Inserted(message(CRONS, tuple(row)), True)
+        return await self.existing(CRONS, cron.cron_id)
+
     @staticmethod
-    def _insert_if(terms: dict[str, str], condition: str) -> str:
+    def _insert_if(table: Table[Any], terms: dict[str, str], condition: str) -> str:
         return (
-            f"INSERT INTO {RUNS.name} ({', '.join(terms)}) SELECT {', '.join(terms.values())} WHERE {condition}"
+            f"INSERT INTO {table.name} ({', '.join(terms)}) SELECT {', '.join(terms.values())} WHERE {condition}"
             " ON CONFLICT (id) DO NOTHING"
         )
 
@@ -33,9 +63,9 @@ class Runs(Rows):
         terms, values = self.new_row(RUNS, run, request_id)
         thread = self._missing(THREADS, run.thread_id, False, values)
         assistant = self._missing(ASSISTANTS, run.assistant_id, False, values)
-        insert = self._insert_if(terms, f"NOT ({thread} OR {assistant})")
+        insert = self._insert_if(RUNS, terms, f"NOT ({thread} OR {assistant})")
         rows = await self.database.run(f"{insert} RETURNING {RUNS.select}", values)
-        if not rows and (missing := await self.missing_reference(run.thread_id, run.assistant_id, must_exist=False)):
+        if not rows and (missing := await self._foreign_reference(run)):
             raise NotFound(missing, run.thread_id if missing == "thread" else run.assistant_id)
         return rows[0] if rows else None
 
@@ -56,7 +86,7 @@ class Runs(Rows):
             " AND coalesce(r.owner_id, t.owner_id) IS NOT DISTINCT FROM t.owner_id ORDER BY r.created_at, r.id LIMIT 3),"
             f" missing AS (SELECT {thread} AS thread, {assistant} AS assistant),"
             f" taken AS (SELECT FROM {RUNS.name} WHERE id = {values(run.run_id)}),"
-            f" run AS ({self._insert_if(terms, _ADMITTED.format(strategy=strategy))} RETURNING *),"
+            f" run AS ({self._insert_if(RUNS, terms, _ADMITTED.format(strategy=strategy))} RETURNING *),"
             f" busy AS (UPDATE {THREADS.name} SET status = 'busy', updated_at = now(), state_updated_at = now()"
             f" WHERE id = {thread_id} AND EXISTS (SELECT FROM run))"
             " SELECT missing.thread, missing.assistant, EXISTS (SELECT FROM taken),"
@@ -75,11 +105,12 @@ class Runs(Rows):
             raise ThreadBusy(flight)
         return None
 
-    async def missing_reference(self, thread_id: str, assistant_id: str, *, must_exist: bool) -> str:
+    async def _foreign_reference(self, run: Run) -> str:
+        """ "thread" or "assistant" when another owner has it; else ""."""
         values = Values()
         terms = [
-            self._missing(table, id, must_exist, values)
-            for table, id in ((THREADS, thread_id), (ASSISTANTS, assistant_id))
+            self._missing(table, id, False, values)
+            for table, id in ((THREADS, run.thread_id), (ASSISTANTS, run.assistant_id))
         ]
         rows = await self.database.run(f"SELECT {', '.join(terms)}", values, reads=True)
         no_thread, no_assistant = rows[0]

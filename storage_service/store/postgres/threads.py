@@ -11,7 +11,16 @@ from storage_service.errors import Conflict
 from storage_service.store import Access, Inserted, Page
 from storage_service.store.change import Change
 from storage_service.store.postgres.rows import Rows, Values, message
-from storage_service.store.tables import CRONS, RUNS, THREAD_STATES, THREADS
+from storage_service.store.tables import (
+    CHECKPOINT_BLOBS,
+    CHECKPOINT_WRITES,
+    CHECKPOINTS,
+    CRONS,
+    RUNS,
+    THREAD_STATES,
+    THREADS,
+    written,
+)
 from storage_service.store.where import Equals, OneOf, Where
 
 # What hangs on the threads of the WITH query "gone" (id, owner_id). States go by their foreign key. Runs and crons of another owner
@@ -52,6 +61,8 @@ class Threads(Rows):
         new, old = values(new_id), values(thread_id)
         free = "true" if self.owner_id is None else f"NOT {THREADS.taken.format(new)}"
         states = "values, next, tasks, metadata, interrupts, created_at"
+        # One such term in a row is enough: the setting holds for the whole transaction.
+        copied = states.replace("values", written("values"))
         # What a reader of a shared thread may read are its states and runs, not its checkpoints.
         mine = (
             ""
@@ -66,17 +77,17 @@ class Threads(Rows):
         statement = (
             f"WITH source AS (SELECT * FROM {THREADS.name} WHERE {conditions}),"
             f" copy AS (INSERT INTO {THREADS.name} (id, metadata, config, values, interrupts, state_updated_at, request_id)"
-            f" SELECT {new}, {self.stamp('metadata', values)}, config, values, interrupts,"
+            f" SELECT {new}, {self.stamp('metadata', values)}, config, {written('values')}, interrupts,"
             f" CASE WHEN state_updated_at IS NOT NULL THEN now() END, {values(request_id or None)}"
             f" FROM source WHERE {free} ON CONFLICT (id) DO NOTHING RETURNING *),"
             f" states AS (INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, {states}, parent_checkpoint, by_service)"
-            f" SELECT {new}, checkpoint_id, {states}, {parent}, false FROM {THREAD_STATES.name}"
+            f" SELECT {new}, checkpoint_id, {copied}, {parent}, false FROM {THREAD_STATES.name}"
             f" WHERE thread_id = {old} AND EXISTS (SELECT FROM copy) ORDER BY id),"
             + ", ".join(
-                f" {table} AS (INSERT INTO public.{table} (thread_id, {columns})"
-                f" SELECT {new}, {columns} FROM public.{table} WHERE thread_id = {old} AND EXISTS (SELECT FROM copy)"
+                f" copied_{number} AS (INSERT INTO {table} (thread_id, {columns})"
+                f" SELECT {new}, {columns} FROM {table} WHERE thread_id = {old} AND EXISTS (SELECT FROM copy)"
                 f"{mine} ON CONFLICT DO NOTHING)"
-                for table, columns in _CHECKPOINT_COLUMNS.items()
+                for number, (table, columns) in enumerate(_CHECKPOINT_COLUMNS.items())
             )
             + f" SELECT EXISTS (SELECT FROM copy), {THREADS.select} FROM copy"
             f" UNION ALL SELECT false, {THREADS.select} FROM source WHERE NOT EXISTS (SELECT FROM copy)"
@@ -218,9 +229,7 @@ class Threads(Rows):
         return await self.number(statement, values, slow=True)
 
 
-# LangGraph's tables, by its migrations up to langgraph-checkpoint-postgres 3.2.
 _CHECKPOINT_COLUMNS = {
-    "checkpoints": "checkpoint_ns, checkpoint_id, parent_checkpoint_id, type, checkpoint, metadata",
-    "checkpoint_blobs": "checkpoint_ns, channel, version, type, blob",
-    "checkpoint_writes": "checkpoint_ns, checkpoint_id, task_id, idx, channel, type, blob, task_path",
+    table.name: ", ".join(column.stored for column in table.columns.values() if column.field != "thread_id")
+    for table in (CHECKPOINTS, CHECKPOINT_BLOBS, CHECKPOINT_WRITES)
 }

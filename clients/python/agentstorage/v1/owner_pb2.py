@@ -29,9 +29,10 @@ from agentstorage.v1 import options_pb2 as agentstorage_dot_v1_dot_options__pb2
 from agentstorage.v1 import runs_pb2 as agentstorage_dot_v1_dot_runs__pb2
 from agentstorage.v1 import store_pb2 as agentstorage_dot_v1_dot_store__pb2
 from agentstorage.v1 import threads_pb2 as agentstorage_dot_v1_dot_threads__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gentstorage/v1/owner.proto\x12\x0f\x61gentstorage.v1\x1a agentstorage/v1/assistants.proto\x1a\x1c\x61gentstorage/v1/common.proto\x1a\x1b\x61gentstorage/v1/crons.proto\x1a\x1d\x61gentstorage/v1/options.proto\x1a\x1a\x61gentstorage/v1/runs.proto\x1a\x1b\x61gentstorage/v1/store.proto\x1a\x1d\x61gentstorage/v1/threads.proto\"Y\n\rResourceUsage\x12+\n\x08resource\x18\x01 \x01(\x0e\x32\x19.agentstorage.v1.Resource\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\"B\n\x14GetOwnerUsageRequest\x12\x1d\n\x08owner_id\x18\x01 \x01(\tB\x06\x8a\xe7\x18\x02\x10\x01H\x00\x88\x01\x01\x42\x0b\n\t_owner_id\"F\n\x15GetOwnerUsageResponse\x12-\n\x05usage\x18\x01 \x03(\x0b\x32\x1e.agentstorage.v1.ResourceUsage\"?\n\x11\x45raseOwnerRequest\x12\x1d\n\x08owner_id\x18\x01 \x01(\tB\x06\x8a\xe7\x18\x02\x10\x01H\x00\x88\x01\x01\x42\x0b\n\t_owner_id\"3\n\x12\x45raseOwnerResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x03\"@\n\x12\x45xportOwnerRequest\x12\x1d\n\x08owner_id\x18\x01 \x01(\tB\x06\x8a\xe7\x18\x02\x10\x01H\x00\x88\x01\x01\x42\x0b\n\t_owner_id\"\xcc\x02\n\x13\x45xportOwnerResponse\x12.\n\nassistants\x18\x01 \x03(\x0b\x32\x1a.agentstorage.v1.Assistant\x12\x36\n\x12\x61ssistant_versions\x18\x02 \x03(\x0b\x32\x1a.agentstorage.v1.Assistant\x12(\n\x07threads\x18\x03 \x03(\x0b\x32\x17.agentstorage.v1.Thread\x12\x33\n\rthread_states\x18\x04 \x03(\x0b\x32\x1c.agentstorage.v1.ThreadState\x12\"\n\x04runs\x18\x05 \x03(\x0b\x32\x14.agentstorage.v1.Run\x12$\n\x05items\x18\x06 \x03(\x0b\x32\x15.agentstorage.v1.Item\x12$\n\x05\x63rons\x18\x07 \x03(\x0b\x32\x15.agentstorage.v1.Cron2\xc2\x02\n\x0cOwnerService\x12i\n\rGetOwnerUsage\x12%.agentstorage.v1.GetOwnerUsageRequest\x1a&.agentstorage.v1.GetOwnerUsageResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x01\x12`\n\nEraseOwner\x12\".agentstorage.v1.EraseOwnerRequest\x1a#.agentstorage.v1.EraseOwnerResponse\"\t\x90\x02\x02\x8a\xe7\x18\x02\x08\x01\x12\x65\n\x0b\x45xportOwner\x12#.agentstorage.v1.ExportOwnerRequest\x1a$.agentstorage.v1.ExportOwnerResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61gentstorage/v1/owner.proto\x12\x0f\x61gentstorage.v1\x1a agentstorage/v1/assistants.proto\x1a\x1c\x61gentstorage/v1/common.proto\x1a\x1b\x61gentstorage/v1/crons.proto\x1a\x1d\x61gentstorage/v1/options.proto\x1a\x1a\x61gentstorage/v1/runs.proto\x1a\x1b\x61gentstorage/v1/store.proto\x1a\x1d\x61gentstorage/v1/threads.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"Y\n\rResourceUsage\x12+\n\x08resource\x18\x01 \x01(\x0e\x32\x19.agentstorage.v1.Resource\x12\x0c\n\x04rows\x18\x02 \x01(\x03\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\"B\n\x14GetOwnerUsageRequest\x12\x1d\n\x08owner_id\x18\x01 \x01(\tB\x06\x8a\xe7\x18\x02\x10\x01H\x00\x88\x01\x01\x42\x0b\n\t_owner_id\"F\n\x15GetOwnerUsageResponse\x12-\n\x05usage\x18\x01 \x03(\x0b\x32\x1e.agentstorage.v1.ResourceUsage\"?\n\x11\x45raseOwnerRequest\x12\x1d\n\x08owner_id\x18\x01 \x01(\tB\x06\x8a\xe7\x18\x02\x10\x01H\x00\x88\x01\x01\x42\x0b\n\t_owner_id\"3\n\x12\x45raseOwnerResponse\x12\x0c\n\x04\x64one\x18\x01 \x01(\x08\x12\x0f\n\x07\x64\x65leted\x18\x02 \x01(\x03\"@\n\x12\x45xportOwnerRequest\x12\x1d\n\x08owner_id\x18\x01 \x01(\tB\x06\x8a\xe7\x18\x02\x10\x01H\x00\x88\x01\x01\x42\x0b\n\t_owner_id\"\xc7\x04\n\x13\x45xportOwnerResponse\x12.\n\nassistants\x18\x01 \x03(\x0b\x32\x1a.agentstorage.v1.Assistant\x12\x36\n\x12\x61ssistant_versions\x18\x02 \x03(\x0b\x32\x1a.agentstorage.v1.Assistant\x12(\n\x07threads\x18\x03 \x03(\x0b\x32\x17.agentstorage.v1.Thread\x12\x33\n\rthread_states\x18\x04 \x03(\x0b\x32\x1c.agentstorage.v1.ThreadState\x12\"\n\x04runs\x18\x05 \x03(\x0b\x32\x14.agentstorage.v1.Run\x12$\n\x05items\x18\x06 \x03(\x0b\x32\x15.agentstorage.v1.Item\x12$\n\x05\x63rons\x18\x07 \x03(\x0b\x32\x15.agentstorage.v1.Cron\x12\x37\n\x0f\x64isplaced_items\x18\x08 \x03(\x0b\x32\x1e.agentstorage.v1.DisplacedItem\x12\x38\n\x0b\x63heckpoints\x18\t \x03(\x0b\x32#.agentstorage.v1.ExportedCheckpoint\x12\x41\n\x10\x63heckpoint_blobs\x18\n \x03(\x0b\x32\'.agentstorage.v1.ExportedCheckpointBlob\x12\x43\n\x11\x63heckpoint_writes\x18\x0b \x03(\x0b\x32(.agentstorage.v1.ExportedCheckpointWrite\"\xfe\x01\n\rDisplacedItem\x12\n\n\x02id\x18\x01 \x01(\x03\x12\x11\n\tnamespace\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\r\n\x05value\x18\x04 \x01(\t\x12\x10\n\x08metadata\x18\x05 \x01(\t\x12.\n\ncreated_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0c\x64isplaced_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\t \x01(\t\"\xd3\x01\n\x12\x45xportedCheckpoint\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x15\n\rcheckpoint_ns\x18\x02 \x01(\t\x12\x15\n\rcheckpoint_id\x18\x03 \x01(\t\x12!\n\x14parent_checkpoint_id\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04type\x18\x05 \x01(\tH\x01\x88\x01\x01\x12\x12\n\ncheckpoint\x18\x06 \x01(\t\x12\x10\n\x08metadata\x18\x07 \x01(\tB\x17\n\x15_parent_checkpoint_idB\x07\n\x05_type\"\x8e\x01\n\x16\x45xportedCheckpointBlob\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x15\n\rcheckpoint_ns\x18\x02 \x01(\t\x12\x0f\n\x07\x63hannel\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\t\x12\x0c\n\x04type\x18\x05 \x01(\t\x12\x11\n\x04\x62lob\x18\x06 \x01(\x0cH\x00\x88\x01\x01\x42\x07\n\x05_blob\"\xc6\x01\n\x17\x45xportedCheckpointWrite\x12\x11\n\tthread_id\x18\x01 \x01(\t\x12\x15\n\rcheckpoint_ns\x18\x02 \x01(\t\x12\x15\n\rcheckpoint_id\x18\x03 \x01(\t\x12\x0f\n\x07task_id\x18\x04 \x01(\t\x12\x0b\n\x03idx\x18\x05 \x01(\x05\x12\x0f\n\x07\x63hannel\x18\x06 \x01(\t\x12\x11\n\x04type\x18\x07 \x01(\tH\x00\x88\x01\x01\x12\x0c\n\x04\x62lob\x18\x08 \x01(\x0c\x12\x11\n\ttask_path\x18\t \x01(\tB\x07\n\x05_type2\xc2\x02\n\x0cOwnerService\x12i\n\rGetOwnerUsage\x12%.agentstorage.v1.GetOwnerUsageRequest\x1a&.agentstorage.v1.GetOwnerUsageResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x01\x12`\n\nEraseOwner\x12\".agentstorage.v1.EraseOwnerRequest\x1a#.agentstorage.v1.EraseOwnerResponse\"\t\x90\x02\x02\x8a\xe7\x18\x02\x08\x01\x12\x65\n\x0b\x45xportOwner\x12#.agentstorage.v1.ExportOwnerRequest\x1a$.agentstorage.v1.ExportOwnerResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,20 +51,28 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OWNERSERVICE'].methods_by_name['EraseOwner']._serialized_options = b'\220\002\002\212\347\030\002\010\001'
   _globals['_OWNERSERVICE'].methods_by_name['ExportOwner']._loaded_options = None
   _globals['_OWNERSERVICE'].methods_by_name['ExportOwner']._serialized_options = b'\220\002\001\212\347\030\002\010\001'
-  _globals['_RESOURCEUSAGE']._serialized_start=260
-  _globals['_RESOURCEUSAGE']._serialized_end=349
-  _globals['_GETOWNERUSAGEREQUEST']._serialized_start=351
-  _globals['_GETOWNERUSAGEREQUEST']._serialized_end=417
-  _globals['_GETOWNERUSAGERESPONSE']._serialized_start=419
-  _globals['_GETOWNERUSAGERESPONSE']._serialized_end=489
-  _globals['_ERASEOWNERREQUEST']._serialized_start=491
-  _globals['_ERASEOWNERREQUEST']._serialized_end=554
-  _globals['_ERASEOWNERRESPONSE']._serialized_start=556
-  _globals['_ERASEOWNERRESPONSE']._serialized_end=607
-  _globals['_EXPORTOWNERREQUEST']._serialized_start=609
-  _globals['_EXPORTOWNERREQUEST']._serialized_end=673
-  _globals['_EXPORTOWNERRESPONSE']._serialized_start=676
-  _globals['_EXPORTOWNERRESPONSE']._serialized_end=1008
-  _globals['_OWNERSERVICE']._serialized_start=1011
-  _globals['_OWNERSERVICE']._serialized_end=1333
+  _globals['_RESOURCEUSAGE']._serialized_start=293
+  _globals['_RESOURCEUSAGE']._serialized_end=382
+  _globals['_GETOWNERUSAGEREQUEST']._serialized_start=384
+  _globals['_GETOWNERUSAGEREQUEST']._serialized_end=450
+  _globals['_GETOWNERUSAGERESPONSE']._serialized_start=452
+  _globals['_GETOWNERUSAGERESPONSE']._serialized_end=522
+  _globals['_ERASEOWNERREQUEST']._serialized_start=524
+  _globals['_ERASEOWNERREQUEST']._serialized_end=587
+  _globals['_ERASEOWNERRESPONSE']._serialized_start=589
+  _globals['_ERASEOWNERRESPONSE']._serialized_end=640
+  _globals['_EXPORTOWNERREQUEST']._serialized_start=642
+  _globals['_EXPORTOWNERREQUEST']._serialized_end=706
+  _globals['_EXPORTOWNERRESPONSE']._serialized_start=709
+  _globals['_EXPORTOWNERRESPONSE']._serialized_end=1292
+  _globals['_DISPLACEDITEM']._serialized_start=1295
+  _globals['_DISPLACEDITEM']._serialized_end=1549
+  _globals['_EXPORTEDCHECKPOINT']._serialized_start=1552
+  _globals['_EXPORTEDCHECKPOINT']._serialized_end=1763
+  _globals['_EXPORTEDCHECKPOINTBLOB']._serialized_start=1766
+  _globals['_EXPORTEDCHECKPOINTBLOB']._serialized_end=1908
+  _globals['_EXPORTEDCHECKPOINTWRITE']._serialized_start=1911
+  _globals['_EXPORTEDCHECKPOINTWRITE']._serialized_end=2109
+  _globals['_OWNERSERVICE']._serialized_start=2112
+  _globals['_OWNERSERVICE']._serialized_end=2434
 # @@protoc_insertion_point(module_scope)

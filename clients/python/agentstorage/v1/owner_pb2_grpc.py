@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class OwnerServiceStub(object):
-    """OwnerService looks at all that one owner has. Its calls always name an owner.
+    """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
+    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
     """
 
     def __init__(self, channel):
@@ -53,7 +54,8 @@ class OwnerServiceStub(object):
 
 
 class OwnerServiceServicer(object):
-    """OwnerService looks at all that one owner has. Its calls always name an owner.
+    """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
+    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
     """
 
     def GetOwnerUsage(self, request, context):
@@ -64,15 +66,15 @@ class OwnerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def EraseOwner(self, request, context):
-        """Deletes everything of the owner, LangGraph's checkpoints of its threads included, in batches that each are a transaction. It ends
-        in time for the call's deadline: call it again until "done". Idempotent.
+        """Deletes everything of the owner in batches that each are a transaction. It ends in time for the call's deadline: call it again until
+        "done". Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportOwner(self, request, context):
-        """Streams every row of the owner but LangGraph's checkpoints, resource by resource.
+        """Streams every row of the owner, kind by kind.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,7 +107,8 @@ def add_OwnerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OwnerService(object):
-    """OwnerService looks at all that one owner has. Its calls always name an owner.
+    """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
+    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
     """
 
     @staticmethod

@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OwnerServiceStub:
-    """OwnerService looks at all that one owner has. Its calls always name an owner."""
+    """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
+    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,28 +38,32 @@ class OwnerServiceStub:
     GetOwnerUsage: _grpc.UnaryUnaryMultiCallable[_owner_pb2.GetOwnerUsageRequest, _owner_pb2.GetOwnerUsageResponse]
     """Counts rows and bytes of each resource."""
     EraseOwner: _grpc.UnaryUnaryMultiCallable[_owner_pb2.EraseOwnerRequest, _owner_pb2.EraseOwnerResponse]
-    """Deletes everything of the owner, LangGraph's checkpoints of its threads included, in batches that each are a transaction. It ends
-    in time for the call's deadline: call it again until "done". Idempotent.
+    """Deletes everything of the owner in batches that each are a transaction. It ends in time for the call's deadline: call it again until
+    "done". Idempotent.
     """
     ExportOwner: _grpc.UnaryStreamMultiCallable[_owner_pb2.ExportOwnerRequest, _owner_pb2.ExportOwnerResponse]
-    """Streams every row of the owner but LangGraph's checkpoints, resource by resource."""
+    """Streams every row of the owner, kind by kind."""
 
 @_typing.type_check_only
 class OwnerServiceAsyncStub(OwnerServiceStub):
-    """OwnerService looks at all that one owner has. Its calls always name an owner."""
+    """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
+    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetOwnerUsage: _aio.UnaryUnaryMultiCallable[_owner_pb2.GetOwnerUsageRequest, _owner_pb2.GetOwnerUsageResponse]  # type: ignore[assignment]
     """Counts rows and bytes of each resource."""
     EraseOwner: _aio.UnaryUnaryMultiCallable[_owner_pb2.EraseOwnerRequest, _owner_pb2.EraseOwnerResponse]  # type: ignore[assignment]
-    """Deletes everything of the owner, LangGraph's checkpoints of its threads included, in batches that each are a transaction. It ends
-    in time for the call's deadline: call it again until "done". Idempotent.
+    """Deletes everything of the owner in batches that each are a transaction. It ends in time for the call's deadline: call it again until
+    "done". Idempotent.
     """
     ExportOwner: _aio.UnaryStreamMultiCallable[_owner_pb2.ExportOwnerRequest, _owner_pb2.ExportOwnerResponse]  # type: ignore[assignment]
-    """Streams every row of the owner but LangGraph's checkpoints, resource by resource."""
+    """Streams every row of the owner, kind by kind."""
 
 class OwnerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """OwnerService looks at all that one owner has. Its calls always name an owner."""
+    """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
+    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    """
 
     @_abc_1.abstractmethod
     def GetOwnerUsage(
@@ -73,8 +79,8 @@ class OwnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _owner_pb2.EraseOwnerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_owner_pb2.EraseOwnerResponse, _abc.Awaitable[_owner_pb2.EraseOwnerResponse]]:
-        """Deletes everything of the owner, LangGraph's checkpoints of its threads included, in batches that each are a transaction. It ends
-        in time for the call's deadline: call it again until "done". Idempotent.
+        """Deletes everything of the owner in batches that each are a transaction. It ends in time for the call's deadline: call it again until
+        "done". Idempotent.
         """
 
     @_abc_1.abstractmethod
@@ -83,6 +89,6 @@ class OwnerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _owner_pb2.ExportOwnerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_owner_pb2.ExportOwnerResponse], _abc.AsyncIterator[_owner_pb2.ExportOwnerResponse]]:
-        """Streams every row of the owner but LangGraph's checkpoints, resource by resource."""
+        """Streams every row of the owner, kind by kind."""
 
 def add_OwnerServiceServicer_to_server(servicer: OwnerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,16 +27,18 @@ CREATE OR REPLACE FUNCTION langgraph_server.as_object(document jsonb) RETURNS js
     SELECT coalesce(nullif(langgraph_server.unwrap(document), 'null'::jsonb), '{}'::jsonb)
 $$;
 
--- Both as the triggers call them. The sessions of the service have the setting storage_service.writer: what they write is what a client
--- sent, and a string in it is meant, whatever it looks like. (Items need no setting; their version tells who wrote.)
-CREATE OR REPLACE FUNCTION langgraph_server.received(document jsonb) RETURNS jsonb
+-- Values and interrupts, the columns in which a client of the service may mean a string that looks like a document. The terms by which the
+-- service writes them set storage_service.writer for their transaction, so they need no setting of the session; and a column that a
+-- statement leaves as it was is nobody's writing. In every other column the service writes objects and arrays, which nothing unwraps. (Of
+-- items the version tells who wrote.)
+CREATE OR REPLACE FUNCTION langgraph_server.received(document jsonb, former jsonb) RETURNS jsonb
     LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog AS $$
-    SELECT CASE WHEN current_setting('storage_service.writer', true) = 'on' THEN document ELSE langgraph_server.unwrap(document) END
-$$;
-
-CREATE OR REPLACE FUNCTION langgraph_server.received_object(document jsonb) RETURNS jsonb
-    LANGUAGE sql STABLE PARALLEL SAFE SET search_path = pg_catalog AS $$
-    SELECT coalesce(nullif(langgraph_server.received(document), 'null'::jsonb), '{}'::jsonb)
+    SELECT CASE
+        WHEN current_setting('storage_service.writer', true) = 'service' THEN document
+        WHEN current_setting('storage_service.writer', true) = 'adoption' OR document IS DISTINCT FROM former
+            THEN langgraph_server.unwrap(document)
+        ELSE document
+    END
 $$;
 
 -- The labels of a namespace joined by ".": "{a.b}", "{a,b}" and "a.b" are all a.b. What is no list of labels stays as it is.
@@ -62,9 +64,9 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_assistant() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW.metadata := langgraph_server.received_object(NEW.metadata);
-    NEW.config := langgraph_server.received_object(NEW.config);
-    NEW.context := langgraph_server.received_object(NEW.context);
+    NEW.metadata := langgraph_server.as_object(NEW.metadata);
+    NEW.config := langgraph_server.as_object(NEW.config);
+    NEW.context := langgraph_server.as_object(NEW.context);
     NEW.version := coalesce(NEW.version, 1);
     NEW.last_version := greatest(NEW.last_version, NEW.version);
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
@@ -76,10 +78,10 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_thread() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW.metadata := langgraph_server.received_object(NEW.metadata);
-    NEW.config := langgraph_server.received_object(NEW.config);
+    NEW.metadata := langgraph_server.as_object(NEW.metadata);
+    NEW.config := langgraph_server.as_object(NEW.config);
     NEW.status := coalesce(NEW.status, 'idle');
-    NEW.interrupts := coalesce(langgraph_server.received(NEW.interrupts), '{}');
+    NEW.interrupts := coalesce(langgraph_server.received(NEW.interrupts, OLD.interrupts), '{}');
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
     NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
     RETURN NEW;
@@ -90,7 +92,7 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_thread_values() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW."values" := coalesce(langgraph_server.received(NEW."values"), '{}');
+    NEW."values" := coalesce(langgraph_server.received(NEW."values", OLD."values"), '{}');
     RETURN NEW;
 END
 $$;
@@ -98,12 +100,12 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_thread_state() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW."values" := coalesce(langgraph_server.received(NEW."values"), '{}');
-    NEW.metadata := langgraph_server.received_object(NEW.metadata);
+    NEW."values" := coalesce(langgraph_server.received(NEW."values", OLD."values"), '{}');
+    NEW.metadata := langgraph_server.as_object(NEW.metadata);
     NEW.next := coalesce(NEW.next, '{}');
-    NEW.tasks := coalesce(langgraph_server.received(NEW.tasks), '[]');
-    NEW.interrupts := coalesce(langgraph_server.received(NEW.interrupts), '[]');
-    NEW.parent_checkpoint := nullif(langgraph_server.received(NEW.parent_checkpoint), 'null');
+    NEW.tasks := coalesce(langgraph_server.unwrap(NEW.tasks), '[]');
+    NEW.interrupts := coalesce(langgraph_server.received(NEW.interrupts, OLD.interrupts), '[]');
+    NEW.parent_checkpoint := nullif(langgraph_server.unwrap(NEW.parent_checkpoint), 'null');
     NEW.created_at := coalesce(NEW.created_at, now());
     RETURN NEW;
 END
@@ -124,8 +126,8 @@ CREATE OR REPLACE FUNCTION langgraph_server.normalise_run() RETURNS trigger
 DECLARE
     owner text;
 BEGIN
-    NEW.metadata := langgraph_server.received_object(NEW.metadata);
-    NEW.kwargs := coalesce(langgraph_server.received(NEW.kwargs), '{}');
+    NEW.metadata := langgraph_server.as_object(NEW.metadata);
+    NEW.kwargs := coalesce(langgraph_server.unwrap(NEW.kwargs), '{}');
     NEW.status := coalesce(NEW.status, 'pending');
     NEW.multitask_strategy := coalesce(NEW.multitask_strategy, 'reject');
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
@@ -229,8 +231,8 @@ $$;
 CREATE OR REPLACE FUNCTION langgraph_server.normalise_cron() RETURNS trigger
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN
-    NEW.metadata := langgraph_server.received_object(NEW.metadata);
-    NEW.payload := coalesce(langgraph_server.received(NEW.payload), '{}');
+    NEW.metadata := langgraph_server.as_object(NEW.metadata);
+    NEW.payload := coalesce(langgraph_server.unwrap(NEW.payload), '{}');
     NEW.created_at := coalesce(NEW.created_at, NEW.updated_at, now());
     NEW.updated_at := coalesce(NEW.updated_at, NEW.created_at);
     NEW.enabled := NEW.enabled AND langgraph_server.is_schedule(NEW.schedule);

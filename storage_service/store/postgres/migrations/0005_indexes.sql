@@ -1,7 +1,8 @@
 -- mode: concurrently
 -- One index for every order that a search knows, led by the owner, and one for every way from a row to those that hang on it. The texts
 -- are ordered by code point, as in every query and in memory. Expressions are those of the queries, letter for letter; the first 255
--- characters of a text stand for it, since an index cannot hold more than 2,700 bytes of a row.
+-- characters of a text stand for it, since an index cannot hold more than 2,700 bytes of a row. Statuses that the service does not know
+-- are in one place, before those that it knows.
 
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_assistants_created_at
     ON langgraph_server.assistants (owner_id, created_at, id COLLATE "C");
@@ -23,7 +24,9 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_threads_updated_at
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_threads_state_updated_at
     ON langgraph_server.threads (owner_id, (coalesce(state_updated_at, '-infinity'::timestamptz)), id COLLATE "C");
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_threads_status
-    ON langgraph_server.threads (owner_id, status COLLATE "C", id COLLATE "C");
+    ON langgraph_server.threads (owner_id,
+        (CASE WHEN status = ANY ('{idle,busy,interrupted,error}'::text[]) THEN status ELSE '' END) COLLATE "C",
+        id COLLATE "C");
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_threads_id
     ON langgraph_server.threads (owner_id, id COLLATE "C");
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_threads_all
@@ -42,7 +45,9 @@ CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_runs_created_at
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_runs_updated_at
     ON langgraph_server.runs (owner_id, updated_at, id COLLATE "C");
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_runs_status
-    ON langgraph_server.runs (owner_id, status COLLATE "C", id COLLATE "C");
+    ON langgraph_server.runs (owner_id,
+        (CASE WHEN status = ANY ('{pending,running,success,error,timeout,interrupted}'::text[]) THEN status ELSE '' END) COLLATE "C",
+        id COLLATE "C");
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_runs_id
     ON langgraph_server.runs (owner_id, id COLLATE "C");
 CREATE INDEX CONCURRENTLY IF NOT EXISTS ix_runs_thread
