@@ -17,7 +17,7 @@ export GIT_CONFIG_COUNT := 1
 export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
-.PHONY: help setup serve test benchmark lint check-generated check-locks check-client-floor audit generate lock upgrade format clean
+.PHONY: help setup serve test benchmark lint check-generated check-locks check-client-floor audit grpcurl generate lock upgrade format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,11 @@ check-client-floor: ## Run the client's generated code on the oldest gRPC and pr
 
 audit: setup ## Look up known vulnerabilities of everything in the locks
 	@$(BIN)/python scripts/audit.py
+
+grpcurl: ## Build grpcurl into .tools/bin (needs Go)
+	@scripts/install_grpcurl.sh
+	@test -x .tools/bin/grpcurl
+	@echo "grpcurl: .tools/bin/grpcurl"
 
 benchmark: ## Measure the service next to its peers (BENCHMARK_ARGS="--quick" for rough figures)
 	@scripts/setup.sh .venv-benchmark requirements/benchmark.txt --editable clients/python --editable .

@@ -116,14 +116,14 @@ async def _serve(settings: Settings, embedded: str | None) -> int:
         # What is loaded now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
-        _say_where(settings, server.port, store)
+        _say_where(settings, server.port, store, bool(embedded))
         await stop.wait()
         logging.getLogger(__name__).info("stopping")
         await server.stop()
     return 0
 
 
-def _say_where(settings: Settings, port: int, store: Store) -> None:
+def _say_where(settings: Settings, port: int, store: Store, is_embedded: bool) -> None:
     # Where the server listens on every address, this machine's own is one to call.
     address = f"{_LOOPBACK.get(settings.host, settings.host)}:{port}"
     flags = "" if settings.tls_cert_file else "-plaintext "
@@ -136,45 +136,50 @@ def _say_where(settings: Settings, port: int, store: Store) -> None:
     if settings.uses_reflection:
         click.echo(f"  look at it:  grpcurl {flags}{address} list")
     click.echo(f'  use it:      agentstorage.GrpcStorage("{address}"), the Python client')
+    if is_embedded:
+        click.echo(f'  its data:    DATABASE_URL="{settings.database_url}", for the other commands, while it runs')
     click.echo("  stop it:     Ctrl-C")
 
 
 @main.command()
 @click.option("--target", help="The server, as HOST:PORT; by default the one that serve's settings name.")
 @click.option("--service", default="", help="The service to ask for; all by default.")
-@click.option("--timeout", default=3.0, show_default=True, help="Longest wait in seconds.")
-def health(target: str | None, service: str, timeout: float) -> None:
-    """Ask a server whether it serves: exit status 0 if so, else 1."""
-    settings = _settings()
-    host = _LOOPBACK.get(settings.host, settings.host)
-    _run(_health(target or f"{host}:{settings.port}", service, timeout, settings))
+@click.option("--tls", is_flag=True, help="Use TLS with the system's authorities.")
+@click.option("--tls-ca", metavar="FILE", help="Use TLS with these authorities (PEM).")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=3.0,
+    show_default=True,
+    help="Longest wait in seconds.",
+)
+def health(target: str | None, service: str, tls: bool, tls_ca: str | None, timeout: float) -> None:
+    """Ask a server whether it serves: exit status 0 if so, else 1 and why not. Health asks for no token."""
+    _run(_health(target, service, tls, tls_ca, timeout, _settings()))
 
 
-async def _health(target: str, service: str, seconds: float, settings: Settings) -> int:
-    import grpc
-    from grpc_health.v1 import health_pb2
+async def _health(
+    target: str | None, service: str, tls: bool, tls_ca: str | None, seconds: float, settings: Settings
+) -> int:
+    from storage_service import probe
 
-    if settings.tls_cert_file:
+    authorities = None
+    if tls_ca:
+        authorities = probe.trusted(tls_ca, "--tls-ca")
+    elif settings.tls_cert_file and not tls:
         # The server's own certificate is the one to trust here.
-        with open(settings.tls_cert_file, "rb") as file:  # noqa: ASYNC230 - nothing else runs
-            credentials = grpc.ssl_channel_credentials(file.read())
-        channel = grpc.aio.secure_channel(target, credentials)
-    else:
-        channel = grpc.aio.insecure_channel(target)
-    async with channel:
-        try:
-            check = channel.unary_unary(
-                "/grpc.health.v1.Health/Check",
-                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-                response_deserializer=health_pb2.HealthCheckResponse.FromString,
-            )
-            response = await check(health_pb2.HealthCheckRequest(service=service), timeout=seconds)
-        except grpc.aio.AioRpcError as error:
-            click.echo(f"{target}: {error.code().name}", err=True)
-            return 1
-    name = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
-    click.echo(f"{target}: {name}")
-    return 0 if response.status == health_pb2.HealthCheckResponse.SERVING else 1
+        authorities = probe.trusted(settings.tls_cert_file, "STORAGE_TLS_CERT_FILE")
+    own = f"{_LOOPBACK.get(settings.host, settings.host)}:{settings.port}"
+    answer = await probe.ask(
+        target or own,
+        service,
+        seconds,
+        tls=tls or authorities is not None,
+        authorities=authorities,
+        proxy=target is not None,
+    )
+    click.echo(answer.line, err=not answer.serves)
+    return 0 if answer.serves else 1
 
 
 @main.command()
@@ -232,6 +237,7 @@ def assign_owner(
 
     async def work() -> int:
         try:
+            left_out = await assignment.left_out(conninfo, owner, resources=resources, ids=ids)
             counts = await assignment.assign_owner(
                 conninfo, owner, resources=resources, ids=ids, all_ownerless=all_ownerless, dry_run=dry_run
             )
@@ -239,6 +245,9 @@ def assign_owner(
             raise click.ClickException(str(error)) from error
         for resource, count in counts.items():
             click.echo(f"{resource}: {count}{' would be' if dry_run else ''} assigned")
+        if left_out:
+            told = ", ".join(f"{id} ({reason})" for id, reason in left_out.items())
+            raise click.ClickException(f"not assigned: {told}")
         return 0
 
     _run(_with_database(work()))

@@ -19,6 +19,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from psycopg.conninfo import conninfo_to_dict
+
 from storage_service.settings import SettingsError
 
 log = logging.getLogger(__name__)
@@ -52,13 +54,26 @@ async def running(directory: str) -> AsyncIterator[str]:
             " pgserver, who must be able to reach the directory (one below /root is not)"
         ) from error
     await asyncio.to_thread(_forget_the_dead, server)
+    url = server.get_uri()
+    _warn_of_open_socket(Path(server.pgdata), url)
     keeping = asyncio.create_task(_keep_up(server), name="embedded Postgres")
     try:
-        yield server.get_uri()
+        yield url
     finally:
         keeping.cancel()
         await asyncio.wait({keeping})
         await asyncio.to_thread(server.cleanup)
+
+
+def _warn_of_open_socket(path: Path, url: str) -> None:
+    """Say so where the socket is not in the data directory, which only Postgres can enter: a system bounds the path of a socket."""
+    directory = str(conninfo_to_dict(url).get("host", path))
+    if Path(directory) != path:
+        log.warning(
+            "the path of --embedded is too long for a Unix socket (more than 85 characters), so that it is in %s, where other"
+            " users of this machine may reach the data; name a shorter path",
+            directory,
+        )
 
 
 async def _keep_up(server: Any) -> None:

@@ -97,7 +97,7 @@ def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None 
     written out without an exponent. Raises :class:`InvalidJson`.
     """
     if len(text) > max_bytes or (len(text) * 4 > max_bytes and len(text.encode()) > max_bytes):
-        raise InvalidJson(f"is larger than {max_bytes} bytes")
+        raise InvalidJson(f"is {len(text.encode())} bytes long, larger than the limit of {max_bytes} bytes")
     if text.count("[") + text.count("{") > max_depth:
         _check_depth(text, max_depth)
     value = _load(text)

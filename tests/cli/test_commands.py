@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -123,17 +125,74 @@ async def test_health(serve: Serve, server: ServerProcess) -> None:
     assert (healthy.returncode, healthy.stdout, healthy.stderr) == (0, f"{server.target}: SERVING\n", "")
     # By the settings of serve, as the probe of a container calls it.
     assert run("health", STORAGE_PORT=str(server.port)).returncode == 0
+    # Its own server is on this machine, whatever proxy is set for others.
+    assert run("health", STORAGE_PORT=str(server.port), http_proxy="http://127.0.0.1:1").returncode == 0
     assert run("health", "--host-of-nothing").returncode == 2
     one = run("health", "--target", server.target, "--service", "agentstorage.v1.RunService")
     assert one.returncode == 0
     none = run("health", "--target", server.target, "--service", "no.such.Service")
-    assert (none.returncode, none.stderr) == (1, f"{server.target}: NOT_FOUND\n")
-    nobody = run("health", "--target", "127.0.0.1:1", "--timeout", "1")
-    assert (nobody.returncode, nobody.stdout) == (1, "")
-    assert nobody.stderr in ("127.0.0.1:1: UNAVAILABLE\n", "127.0.0.1:1: DEADLINE_EXCEEDED\n")
+    assert (none.returncode, none.stderr) == (1, f"{server.target}: NOT_FOUND: it has no service no.such.Service\n")
     without = await serve(NOWHERE, environment={"DATABASE_PROBE_SECONDS": "0.5"})
     sick = run("health", "--target", without.target)
-    assert (sick.returncode, sick.stdout) == (1, f"{without.target}: NOT_SERVING\n")
+    assert (sick.returncode, sick.stdout) == (1, "")
+    assert sick.stderr.startswith(f"{without.target}: NOT_SERVING: it waits for its database")
+
+
+def test_health_says_why_nobody_answers(server: ServerProcess) -> None:
+    def says(target: str, *arguments: str) -> str:
+        result = run("health", "--target", target, *arguments)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith(f"{target}: ")
+        return result.stderr.removeprefix(f"{target}: ")
+
+    assert says("127.0.0.1:1") == "UNAVAILABLE: nothing listens there\n"
+    assert says("no-such-host.invalid:1") == "UNAVAILABLE: the name cannot be resolved\n"
+    assert says(server.target, "--tls") == "UNAVAILABLE: it does not use TLS: ask without it\n"
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        assert says(target, "--timeout", "0.5") == "DEADLINE_EXCEEDED: no answer within 0.5 s\n"
+    for target in ("localhost", "localhost:0", "localhost:65536"):
+        result = run("health", "--target", target)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr.startswith("Error: --target takes HOST:PORT")
+
+
+def certificate(directory: Path, names: str) -> dict[str, str]:
+    """What tells ``serve`` of a new certificate for these names."""
+    files = {"STORAGE_TLS_CERT_FILE": str(directory / "cert.pem"), "STORAGE_TLS_KEY_FILE": str(directory / "key.pem")}
+    key, cert = files["STORAGE_TLS_KEY_FILE"], files["STORAGE_TLS_CERT_FILE"]
+    kind = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"]
+    subject = ["-subj", "/CN=storage", "-addext", f"subjectAltName={names}"]
+    subprocess.run(
+        ["openssl", "req", *kind, *subject, "-keyout", key, "-out", cert],  # noqa: S607
+        check=True,
+        capture_output=True,
+        timeout=30,
+    )
+    return files
+
+
+async def test_health_over_tls(serve: Serve, tmp_path: Path) -> None:
+    files = certificate(tmp_path, "IP:127.0.0.1")
+    server = await serve(environment=files)
+    file = files["STORAGE_TLS_CERT_FILE"]
+    asked = run("health", "--target", server.target, "--tls-ca", file)
+    assert (asked.returncode, asked.stdout, asked.stderr) == (0, f"{server.target}: SERVING\n", "")
+    # As the probe of a container asks: the settings of serve, and no flags.
+    assert run("health", STORAGE_PORT=str(server.port), **files).returncode == 0
+    for arguments, words in (
+        ((), "it closed the connection; if it uses TLS, say --tls-ca FILE or --tls"),
+        (("--tls",), "no known authority vouches for its TLS certificate"),
+    ):
+        result = run("health", "--target", server.target, *arguments)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert words in result.stderr
+    other = run("health", "--target", f"localhost:{server.port}", "--tls-ca", file)
+    assert "its TLS certificate is for another name or address" in other.stderr
+    absent = run("health", "--tls-ca", str(tmp_path / "absent"))
+    assert absent.stderr == "Error: --tls-ca can't be read: No such file or directory\n"
+    none = run("health", "--tls-ca", "/etc/hostname")
+    assert none.stderr == "Error: --tls-ca holds no certificate as PEM\n"
 
 
 def test_settings_names_them_all() -> None:
@@ -211,9 +270,32 @@ def test_assign_owner_to_one(postgres_server: PostgresServer, make_database: Mak
     assert "assistants: 1 assigned" in result.stdout
     # One assistant, and nothing else.
     assert ownerless(url) == before - 1
+    again = run("assign-owner", "--owner", "acme", "--id", runtimes.TS_ASSISTANT, DATABASE_URL=url)
+    assert (again.returncode, again.stderr) == (0, ""), "it has this owner already"
     wrong = run("assign-owner", "--owner", "acme", "--resource", "unicorns", "--all-ownerless", DATABASE_URL=url)
     assert wrong.returncode != 0
     assert "Traceback" not in wrong.stderr
+
+
+@pytest.mark.parametrize("flags", [(), ("--dry-run",)])
+def test_assign_owner_to_what_is_not_there(
+    postgres_server: PostgresServer, make_database: MakeDatabase, flags: tuple[str, ...]
+) -> None:
+    url = legacy(postgres_server, make_database)
+    assert run("migrate", DATABASE_URL=url).returncode == 0
+    absent = run("assign-owner", "--owner", "acme", "--id", "nobody", *flags, DATABASE_URL=url)
+    assert absent.returncode == 1
+    assert absent.stderr == "Error: not assigned: nobody (no row has this id)\n"
+    # A row that could be assigned is, the other one is told of.
+    both = ("--id", runtimes.TS_ASSISTANT, "--id", runtimes.PY_ASSISTANT)
+    result = run("assign-owner", "--owner", "acme", *both, *flags, DATABASE_URL=url)
+    assert result.returncode == 1
+    assert "assistants: 1 " in result.stdout
+    assert result.stderr == f"Error: not assigned: {runtimes.PY_ASSISTANT} (it has another owner)\n"
+    here = run(
+        "assign-owner", "--owner", "acme", "--resource", "crons", "--id", runtimes.TS_ASSISTANT, DATABASE_URL=url
+    )
+    assert (here.returncode, "no row has this id" in here.stderr) == (1, True)
 
 
 @pytest.mark.parametrize("command", ["migrate", "doctor"])

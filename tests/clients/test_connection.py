@@ -48,6 +48,14 @@ def test_what_is_no_target_is_refused(target: str) -> None:
         Connection(target)
 
 
+@pytest.mark.parametrize(
+    "target", ["a:0", "a:65536", "dns:///a:99999", "ipv4:10.0.0.1:1,10.0.0.2:70000", "[::1]:100000"]
+)
+def test_a_port_that_is_none_is_refused(target: str) -> None:
+    with pytest.raises(ValueError, match=r"a port is from 1 to 65535, not \d+"):
+        Connection(target)
+
+
 @pytest.mark.parametrize("token", ["", " ", "two words", "tok\nen", "tökén"])
 def test_what_is_no_token_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(ValueError, match="one word") as caught:
@@ -72,6 +80,12 @@ def test_two_sources_of_a_token_are_refused(monkeypatch: pytest.MonkeyPatch, tmp
         Connection()
 
 
+def test_a_token_file_that_is_absent_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("AGENTSTORAGE_TOKEN_FILE", str(tmp_path / "absent"))
+    with pytest.raises(FileNotFoundError, match=r"^AGENTSTORAGE_TOKEN_FILE: .*absent can't be read"):
+        Connection()
+
+
 def test_a_changed_token_file_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     now = [0.0]
     monkeypatch.setattr("agentstorage.connection.time.monotonic", lambda: now[0])
@@ -89,8 +103,22 @@ def test_a_changed_token_file_is_read_again(monkeypatch: pytest.MonkeyPatch, tmp
 
 
 def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        Connection(tls_ca=tmp_path / "absent.pem")
+    absent = tmp_path / "absent.pem"
+    pair = tmp_path / "pair.pem"
+    pair.write_text("CERTIFICATE----- PRIVATE KEY-----")
+    for option, files in (
+        ("tls_ca", {"tls_ca": absent}),
+        ("tls_cert", {"tls_cert": absent, "tls_key": pair}),
+        ("tls_key", {"tls_cert": pair, "tls_key": absent}),
+    ):
+        with pytest.raises(FileNotFoundError) as caught:
+            Connection(**files)  # type: ignore[arg-type]  # the options of files alone
+        assert str(caught.value) == (
+            f"{option} (or AGENTSTORAGE_{option.upper()}): {absent} can't be read: No such file or directory"
+        )
+    (tmp_path / "text.pem").write_text("no certificate")
+    with pytest.raises(ValueError, match=r"tls_ca .*text\.pem holds no certificate as PEM"):
+        Connection(tls_ca=tmp_path / "text.pem")
     with pytest.raises(ValueError, match="belong together"):
         Connection(tls_cert=tmp_path / "cert.pem")
     with pytest.raises(ValueError, match="tls is off"):

@@ -143,6 +143,30 @@ def test_timeout_is_a_timeout_error() -> None:
     assert "/s/M" in str(error)
 
 
+def test_a_missing_owner_says_where_to_name_one() -> None:
+    error = errors.from_rpc_error(failure(grpc.StatusCode.INVALID_ARGUMENT, reason="OWNER_REQUIRED"))
+    assert str(error).startswith("the text of the server; ")
+    assert "owner_id" in str(error)
+    assert "AGENTSTORAGE_OWNER" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ("CLIENT: Sent message larger than max (70000000 vs. 67174400)", ["request of /s/Put", "70000000", "67174400"]),
+        (
+            "SERVER: Received message larger than max (9 vs. 5)",
+            ["request of /s/Put", "9 bytes", "STORAGE_MESSAGE_BYTES"],
+        ),
+        ("CLIENT: Received message larger than max (9 vs. 5)", ["answer of /s/Put", "9 bytes", "fewer rows"]),
+    ],
+)
+def test_a_message_that_is_too_large_says_how_large_and_what_to_do(said: str, words: list[str]) -> None:
+    error = errors.from_rpc_error(failure(grpc.StatusCode.RESOURCE_EXHAUSTED, text=said), method="/s/Put")
+    assert isinstance(error, errors.LimitReached)
+    assert all(word in str(error) for word in words)
+
+
 def test_an_error_survives_pickling() -> None:
     error = errors.from_rpc_error(
         failure(grpc.StatusCode.ABORTED, reason="VERSION_MISMATCH", metadata={"current": "3"}), method="/s/M"

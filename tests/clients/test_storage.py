@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import traceback
 from typing import Any
 
+import grpc
 import pytest
 
 import agentstorage
@@ -145,6 +147,68 @@ async def test_one_storage_serves_several_event_loops(storage: GrpcStorage, alic
     await asyncio.gather(work("main"), *(asyncio.to_thread(asyncio.run, work(str(number))) for number in range(4)))
     assert await storage.threads.count(alice) == 25
     assert len(await storage.store.search("loops", alice, limit=100)) == 25
+
+
+async def test_a_failure_with_a_reason_hides_the_error_of_grpc(storage: GrpcStorage, alice: str) -> None:
+    await storage.threads.create({"thread_id": alice}, alice)
+    with pytest.raises(errors.AlreadyExists) as caught:
+        await storage.threads.create({"thread_id": alice}, alice)
+    assert "AioRpcError" not in "".join(traceback.format_exception(caught.value))
+    assert isinstance(caught.value.__context__, grpc.aio.AioRpcError)
+
+
+async def test_a_key_that_is_misspelt_is_refused(storage: GrpcStorage, alice: str) -> None:
+    with pytest.raises(ValueError, match="'metdata'; did you mean 'metadata'"):
+        await storage.threads.create({"metdata": {}}, alice)
+    thread = await storage.threads.create({}, alice)
+    with pytest.raises(ValueError, match="'Status'; did you mean 'status'"):
+        await storage.threads.update(thread.thread_id, {"Status": "busy"}, alice)
+    with pytest.raises(ValueError, match="'assistantId'; did you mean 'assistant_id'"):
+        await storage.runs.create({"thread_id": "t", "assistant_id": "a", "assistantId": "a"}, alice)
+    with pytest.raises(ValueError, match="'time_zone'; did you mean 'timezone'"):
+        await storage.crons.update("c", alice, {"time_zone": "UTC"})
+    assert await storage.runs.count(alice) == 0
+
+
+async def test_what_runtimes_hand_on_is_not_taken_for_misspelt(storage: GrpcStorage, alice: str) -> None:
+    # The keys of LangGraph's API, which a route may pass as they came, and those of the results.
+    others = [
+        "input",
+        "command",
+        "stream_mode",
+        "stream_subgraphs",
+        "stream_resumable",
+        "on_disconnect",
+        "feedback_keys",
+        "webhook",
+        "interrupt_before",
+        "interrupt_after",
+        "if_not_exists",
+        "on_completion",
+        "after_seconds",
+        "checkpoint",
+        "checkpoint_id",
+        "checkpoint_during",
+        "durability",
+        "supersteps",
+        "ttl",
+        "owner",
+        "owner_id",
+        "user",
+        "version",
+        "created_at",
+        "updated_at",
+        "next_run_date",
+        "state",
+        "next",
+        "tasks",
+        "parent_config",
+    ]
+    data = {"graph_id": "g", "assistant_id": f"a-{alice}", "schedule": "@daily", **dict.fromkeys(others, "other")}
+    assert (await storage.assistants.create(data, alice)).graph_id == "g"
+    thread = await storage.threads.create({"thread_id": f"t-{alice}", **data}, alice)
+    assert (await storage.runs.create({"thread_id": thread.thread_id, **data}, alice)).status == "pending"
+    assert (await storage.crons.create(data, alice)).schedule == "@daily"
 
 
 async def test_many_calls_at_once(storage: GrpcStorage, alice: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -100,6 +101,14 @@ async def test_list_by_thread(storage: GrpcStorage, alice: str) -> None:
     assert await storage.runs.list(alice, thread_id=thread_id, status="pending") == newest[1::2]
     assert await storage.runs.count(alice, thread_id=thread_id, status="pending") == 6
     assert len(await storage.runs.list(alice)) == await storage.runs.count(alice) == 13
+
+
+async def test_list_by_thread_goes_on_past_the_largest_page(storage: GrpcStorage, alice: str) -> None:
+    thread_id = f"t-{alice}"
+    for _ in range(10):
+        await asyncio.gather(*(create(storage, alice, thread_id) for _ in range(101)))
+    assert len(await storage.runs.list_by_thread(thread_id, alice, limit=1005)) == 1005
+    assert len(await storage.runs.list_by_thread(thread_id, alice, limit=5000, offset=3)) == 1007
 
 
 async def test_the_active_run_is_the_newest_that_has_not_ended(storage: GrpcStorage, alice: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -108,6 +109,39 @@ async def test_namespaces_go_on_past_the_largest_page(
     for number in range(7):
         await storage.store.put(f"n{number}", "k", 1, alice)
     assert await storage.store.list_namespaces(alice) == [f"n{number}" for number in range(7)]
+
+
+async def test_search_goes_on_past_the_largest_page(storage: GrpcStorage, alice: str) -> None:
+    for start in range(0, 1010, 101):
+        await asyncio.gather(*(storage.store.put("ns", f"{n:04}", n, alice) for n in range(start, start + 101)))
+    for limit, offset, expected in ((1005, 0, 1005), (5000, 0, 1010), (2000, 8, 1002), (1000, 0, 1000)):
+        found = await storage.store.search("ns", alice, limit=limit, offset=offset)
+        assert [item.value for item in found] == list(range(offset, offset + expected))
+
+
+async def test_more_than_can_be_listed_is_said(
+    storage: GrpcStorage, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentstorage.storage.store.PAGE", 2)
+    monkeypatch.setattr("agentstorage.storage.store.LARGEST_OFFSET", 3)
+    for number in range(5):
+        await storage.store.put("ns", f"k{number}", number, alice)
+    assert len(await storage.store.search("ns", alice, limit=4)) == 4
+    with pytest.raises(errors.LimitReached, match=r"up to number 4.*prefix"):
+        await storage.store.search("ns", alice, limit=100)
+    assert len(await storage.store.search("ns", alice, prefix="k4", limit=100)) == 1
+    with pytest.raises(errors.InvalidRequest, match="offset"):
+        await storage.store.search("ns", alice, offset=10_001)
+
+
+async def test_items_too_large_for_one_answer_are_read_in_smaller_pages(storage: GrpcStorage, alice: str) -> None:
+    # 75 MB together; an answer has 64 MiB.
+    text = "x" * 15_000_000
+    for number in range(5):
+        await storage.store.put("large", str(number), text, alice)
+    found = await storage.store.search("large", alice, limit=100)
+    assert [item.key for item in found] == ["0", "1", "2", "3", "4"]
+    assert {len(item.value) for item in found} == {len(text)}
 
 
 async def test_items_turn_into_dicts(storage: GrpcStorage, alice: str) -> None:

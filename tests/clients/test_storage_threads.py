@@ -226,6 +226,15 @@ async def test_snapshots(storage: GrpcStorage, alice: str) -> None:
     assert changed.values == newest.values
 
 
+async def test_history_goes_on_past_the_largest_page(storage: GrpcStorage, alice: str) -> None:
+    thread = await storage.threads.create({}, alice)
+    for number in range(1002):
+        await storage.threads.add_state_snapshot(thread.thread_id, {"values": number}, alice)
+    for limit, expected in ((1001, 1001), (5000, 1002)):
+        states = await storage.threads.get_history(thread.thread_id, alice, limit=limit)
+        assert [state.values for state in states or ()] == list(range(1001, 1001 - expected, -1))
+
+
 async def test_history_is_cut_by_limit_and_before(storage: GrpcStorage, alice: str) -> None:
     thread = await storage.threads.create({}, alice)
     for number in range(13):

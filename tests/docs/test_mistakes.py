@@ -32,6 +32,7 @@ MISTAKES: dict[str, tuple[str, dict[str, str]]] = {
     "doctor without a database": ("doctor", {}),
     "migrate without a database": ("migrate", {}),
     "doctor while it is away": ("doctor", _AWAY),
+    "health where nobody listens": ("health --target 127.0.0.1:1", {}),
     "assign-owner without rows": ("assign-owner --owner alice", _AWAY),
 }
 

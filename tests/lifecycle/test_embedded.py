@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import signal
 import tempfile
@@ -124,6 +125,24 @@ async def test_two_servers(serve: Serve, directory: Path, owner: str) -> None:
         return postmaster(directory) is None
 
     await until(is_gone, 10)
+
+
+@pytest.mark.parametrize("name", ["data", f"{'long' * 15}/{'path' * 15}"], ids=["short", "long"])
+async def test_the_start_says_how_the_data_is_reached(serve: Serve, directory: Path, name: str) -> None:
+    path = directory.parent / name
+    server = await serve("", "--embedded", str(path))
+    output = server.process.stdout
+    assert output
+    lines = [await asyncio.to_thread(output.readline) for _ in range(4)]
+    found = re.search(r'  its data: +DATABASE_URL="(.+)", for the other commands', "".join(lines))
+    assert found
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        await until_healthy(channel, 15)
+    looked = await asyncio.to_thread(run, "doctor", DATABASE_URL=found[1])
+    assert (looked.returncode, looked.stderr) == (0, "")
+    # A socket has no room in a long path; it is then where others can reach it, which is told.
+    assert ("too long for a Unix socket" in server.log.read_text()) == (path != directory)
+    assert await asyncio.to_thread(server.stop) == 0
 
 
 def test_directories_that_are_none(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ class Machine(RuleBasedStateMachine):
         """Make some rows, so that the first calls meet something."""
         for method, fields in _FIRST:
             assert not isinstance(self.both.call(method, ask(method, self.owners["@A"], **fields)), Failed)
+            Machine.steps += 1
             Machine.outcomes[method, "OK"] += 1
 
     @rule(drawn=requests.ASSISTANTS)

@@ -11,12 +11,12 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
 
-from agentstorage.errors import StorageError, from_rpc_error
+from agentstorage.errors import from_rpc_error
 from agentstorage.identifiers import new_id
 from agentstorage.methods import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, METHODS, PAUSE_FACTOR, Method
 
@@ -44,14 +44,14 @@ class Call:
         try:
             return (yield from self._call.__await__())
         except grpc.aio.AioRpcError as error:
-            raise self._translated(error) from error
+            self._fail(error)
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         try:
             async for message in self._call:
                 yield message
         except grpc.aio.AioRpcError as error:
-            raise self._translated(error) from error
+            self._fail(error)
         finally:
             # A stream that nobody reads to its end is never collected by grpc.
             self._call.cancel()
@@ -72,10 +72,12 @@ class Call:
         try:
             return await step
         except grpc.aio.AioRpcError as error:
-            raise self._translated(error) from error
+            self._fail(error)
 
-    def _translated(self, error: grpc.aio.AioRpcError) -> StorageError:
-        return from_rpc_error(error, method=self._method.path, target=self._target, idempotent=self._idempotent)
+    def _fail(self, error: grpc.aio.AioRpcError) -> NoReturn:
+        failure = from_rpc_error(error, method=self._method.path, target=self._target, idempotent=self._idempotent)
+        # What the server gave a reason for is told in full; for the rest grpc's own words may say more.
+        raise failure from (None if failure.reason else error)
 
 
 class RepeatedCall(Call):
@@ -97,7 +99,7 @@ class RepeatedCall(Call):
                 pause = spread * min(FIRST_PAUSE * PAUSE_FACTOR**attempt, LONGEST_PAUSE)
                 left = self._deadline - time.monotonic() - pause
                 if error.code() not in _RETRIED or attempt + 1 == ATTEMPTS or left <= 0:
-                    raise self._translated(error) from error
+                    self._fail(error)
             yield from asyncio.sleep(pause).__await__()
             self._call = self._start(left)
         raise AssertionError("the last attempt returns or raises")

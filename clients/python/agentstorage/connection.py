@@ -28,7 +28,8 @@ WRITE_TIMEOUT: Final = 10.0
 # The server's limit of 64 MiB, and room for what surrounds a payload of that size.
 _MESSAGE_BYTES = 64 * 1024 * 1024 + 64 * 1024
 _TOKEN_FILE_SECONDS = 10.0
-_HOST_PORT = re.compile(r"(\[[^\]]+\]|[^:/\s\[\],]+):(\d{1,5})")
+_HOST_PORT = re.compile(r"(\[[^\]]+\]|[^:/\s\[\],]+):(\d+)")
+_LARGEST_PORT = 65535
 _SCHEME = re.compile(r"(dns|ipv4|ipv6|unix|unix-abstract|vsock|xds):(.+)")
 _YES = frozenset({"1", "true", "yes", "on"})
 _NO = frozenset({"", "0", "false", "no", "off"})
@@ -64,8 +65,9 @@ class Connection:
         write_timeout: Seconds that any other call may take.
 
     Raises:
-        ValueError: The target, the token or a time is not one, or the token would go over the network in the clear.
-        OSError: A file cannot be read.
+        ValueError: The target, the token, a time or a PEM file is not one, or the token would go over the network in
+            the clear.
+        OSError: A file cannot be read; the message names the option.
     """
 
     def __init__(
@@ -215,7 +217,7 @@ class _TokenFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._metadata = _bearer(path.read_text())
+        self._metadata = _bearer(_read(path, "AGENTSTORAGE_TOKEN_FILE").decode())
         self._next_look = time.monotonic() + _TOKEN_FILE_SECONDS
 
     def __call__(self) -> grpc.aio.Metadata:
@@ -265,8 +267,27 @@ def _credentials(
         return None
     if bool(cert) != bool(key):
         raise ValueError("tls_cert and tls_key belong together: give both or none")
-    ca_bytes, key_bytes, cert_bytes = (Path(file).read_bytes() if file else None for file in (ca, key, cert))
-    return grpc.ssl_channel_credentials(ca_bytes, key_bytes, cert_bytes)
+    return grpc.ssl_channel_credentials(
+        _pem(ca, "tls_ca", "CERTIFICATE"), _pem(key, "tls_key", "PRIVATE KEY"), _pem(cert, "tls_cert", "CERTIFICATE")
+    )
+
+
+def _pem(file: str | os.PathLike[str] | None, option: str, kind: str) -> bytes | None:
+    if not file:
+        return None
+    option = f"{option} (or AGENTSTORAGE_{option.upper()})"
+    content = _read(Path(file), option)
+    # grpc would take anything and say at the first call that the server cannot be reached.
+    if f"{kind}-----".encode() not in content:
+        raise ValueError(f"{option}: {os.fspath(file)} holds no {kind.lower()} as PEM")
+    return content
+
+
+def _read(path: Path, option: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise type(error)(f"{option}: {path} can't be read: {error.strerror}") from None
 
 
 def _is_yes(env: Mapping[str, str], name: str) -> bool:
@@ -279,7 +300,19 @@ def _is_yes(env: Mapping[str, str], name: str) -> bool:
 def _checked_target(target: str) -> str:
     if not (_HOST_PORT.fullmatch(target) or _SCHEME.fullmatch(target)):
         raise ValueError(f'target must be "host:port", such as "{DEFAULT_TARGET}", or a gRPC target, not {target!r}')
+    for port in _ports(target):
+        if not 1 <= int(port) <= _LARGEST_PORT:
+            raise ValueError(f"target {target!r}: a port is from 1 to {_LARGEST_PORT}, not {port}")
     return target
+
+
+def _ports(target: str) -> list[str]:
+    scheme = _SCHEME.fullmatch(target)
+    if scheme:
+        if scheme[1] not in ("dns", "ipv4", "ipv6"):
+            return []
+        target = scheme[2].rpartition("/")[2]
+    return [found[2] for address in target.split(",") if (found := _HOST_PORT.fullmatch(address))]
 
 
 def _is_local(target: str) -> bool:

@@ -31,6 +31,7 @@ A class with a reason is chosen by the reason that the server names; the others 
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar
 
 import grpc
@@ -45,6 +46,12 @@ _NO_SERVER = (
     "check that the storage service runs there (start one with `storage-service serve`), that the target, from the "
     "argument or AGENTSTORAGE_TARGET, is its host:port, and that both sides use TLS or neither"
 )
+_NO_OWNER = (
+    "give the call or its request an owner_id, or a GrpcStorage one for all of its calls (its argument owner_id, or "
+    "AGENTSTORAGE_OWNER)"
+)
+# In grpc's words, as both sides say them.
+_TOO_LARGE = re.compile(r"(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)")
 
 
 class StorageError(Exception):
@@ -310,6 +317,10 @@ def from_rpc_error(
     found = _BY_REASON.get(reason) or _BY_CODE.get(code, StorageError)
     if found is AlreadyExists and {"resource", "id"} <= metadata.keys():
         text = f"{metadata['resource'].capitalize()} {metadata['id']} already exists"
+    elif found is OwnerRequired:
+        text = f"{text}; {_NO_OWNER}"
+    elif found is LimitReached and not reason and (larger := _TOO_LARGE.search(text)):
+        text = _too_large(method, text, *larger.groups())
     elif found is Unreachable:
         text = f"cannot reach {target or 'the target'} ({text}); {_NO_SERVER}"
     elif found is DeadlineExceeded and not reason:
@@ -327,6 +338,20 @@ def from_rpc_error(
         violations=violations,
         method=method,
         safe_to_retry=found is Conflict or (idempotent and issubclass(found, _UNKNOWN_OUTCOME)),
+    )
+
+
+def _too_large(method: str, text: str, verb: str, size: str, limit: str) -> str:
+    call = f" of {method}" if method else ""
+    if verb == "Received" and text.startswith("CLIENT"):
+        return (
+            f"the answer{call} has {size} bytes, more than the {limit} that this client takes: "
+            "ask for fewer rows at a time, or for fewer fields"
+        )
+    side = "this client sends" if verb == "Sent" else "the server takes (its setting STORAGE_MESSAGE_BYTES)"
+    return (
+        f"the request{call} has {size} bytes, more than the {limit} that {side}: "
+        "split it, or keep large data elsewhere and store where it is"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import functools
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -19,17 +21,32 @@ Pusher = Callable[[Any, Any], bool]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _ID_BYTES = 255
+# How alike two keys are, from 0 to 1, when one is taken for the other misspelt.
+_NEAR = 0.9
 
 
 def fill(request: Message, data: Mapping[str, Any], writers: Mapping[str, Writer], owner_id: str | None) -> None:
-    """Write the known keys of ``data`` and the owner. Unknown keys, and keys whose value is None, are left out."""
-    checked_dict(data, "data")
+    """Write the known keys of ``data`` and the owner. Unknown keys, and keys whose value is None, are left out.
+
+    ValueError for a key that is a known one misspelt; the others may be a whole request that a runtime hands on.
+    """
+    for name in checked_dict(data, "data").keys() - writers.keys():
+        if meant := _meant(str(name), tuple(writers)):
+            raise ValueError(f"data has the key {name!r}; did you mean {meant!r}?")
     if owner_id is not None:
         request.owner_id = owner_id  # type: ignore[attr-defined]  # every request that data fills has an owner
     for name, write in writers.items():
         value = data.get(name)
         if value is not None:
             write(request, name, value)
+
+
+@functools.lru_cache(maxsize=1024)
+def _meant(name: str, known: tuple[str, ...]) -> str:
+    """Return the known key that this one nearly is, also but for upper case and underscores; ``""`` for none."""
+    plain = {key.replace("_", ""): key for key in known}
+    near = difflib.get_close_matches(name.replace("_", "").lower(), plain, n=1, cutoff=_NEAR)
+    return plain[near[0]] if near else ""
 
 
 def checked_dict(value: Any, name: str) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from agentstorage.errors import RunEnded
 from agentstorage.storage import fields
-from agentstorage.storage.resource import PAGE, Resource
+from agentstorage.storage.resource import Resource
 from agentstorage.storage.rows import MULTITASK_STRATEGY, RUN_STATUS, Run
 from agentstorage.v1 import common_pb2, runs_pb2, runs_pb2_grpc
 
@@ -82,11 +82,11 @@ class Runs(Resource[Run]):
         Args:
             thread_id: The thread.
             owner_id: The owner.
-            limit: The most runs, from 1 to 1,000; a number outside is taken as the nearer of the two.
+            limit: The most runs; a number below 1 counts as 1.
             offset: Runs to leave out first; a negative number counts as 0.
             status: Only runs with this status.
         """
-        limit = max(1, min(fields.checked_count(limit, "limit"), PAGE))
+        limit = max(1, fields.checked_count(limit, "limit"))
         offset = max(0, fields.checked_count(offset, "offset"))
         request = runs_pb2.SearchRunsRequest(owner_id=self._owner(owner_id))
         wanted = {"thread_id": fields.checked_text(thread_id, "thread_id")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from agentstorage import jsontext
@@ -93,8 +93,12 @@ class Store:
             namespace: The namespace; items of namespaces below it are not listed.
             owner_id: The owner.
             prefix: Only keys that begin with this text, literally.
-            limit: The most items, from 1 to 1,000; a number outside is taken as the nearer of the two.
+            limit: The most items; a number below 1 counts as 1. Above 1,000 they are read page by page, so that items
+                which are put or deleted meanwhile may be listed twice or not at all.
             offset: Items to leave out first, up to 10,000; a negative number counts as 0.
+
+        Raises:
+            LimitReached: There are more items than the service lists, which is the first 11,000: use a prefix.
         """
         request = store_pb2.SearchItemsRequest(
             owner_id=self._owner(owner_id),
@@ -102,13 +106,14 @@ class Store:
             exact_namespace=True,
             key_prefix=fields.checked_text(prefix or "", "prefix"),
             sort_by=store_pb2.ITEM_SORT_KEY,
-            limit=max(1, min(fields.checked_count(limit, "limit"), PAGE)),
             offset=max(0, fields.checked_count(offset, "offset")),
         )
         if not request.namespace_prefix:
             return []
+        limit = max(1, fields.checked_count(limit, "limit"))
         try:
-            return [Item.of(item) for item in (await self._stub().SearchItems(request)).items]
+            items = await _listed(self._stub().SearchItems, request, "items", limit, "search with a prefix")
+            return [Item.of(item) for item in items]
         except InvalidRequest as error:
             if _is_absence(error):
                 return []
@@ -119,18 +124,10 @@ class Store:
 
         LimitReached when there are more than 11,000: list below a prefix with ``StoreService.ListNamespaces`` then.
         """
-        request = store_pb2.ListNamespacesRequest(owner_id=self._owner(owner_id), limit=PAGE)
-        names: list[str] = []
-        while True:
-            reply = await self._stub().ListNamespaces(request)
-            names.extend(".".join(namespace.labels) for namespace in reply.namespaces)
-            if len(reply.namespaces) < PAGE:
-                return sorted(names)
-            if len(names) > LARGEST_OFFSET:
-                raise LimitReached(
-                    f"the owner has more than {len(names)} namespaces, which is the most that can be listed"
-                )
-            request.offset = len(names)
+        request = store_pb2.ListNamespacesRequest(owner_id=self._owner(owner_id))
+        remedy = "list those below a prefix with StoreService.ListNamespaces"
+        namespaces = await _listed(self._stub().ListNamespaces, request, "namespaces", None, remedy)
+        return sorted(".".join(namespace.labels) for namespace in namespaces)
 
     async def clear(self) -> None:
         """Delete every item, of all owners. For tests: the server must allow it, and the token too."""
@@ -142,6 +139,33 @@ class Store:
 
     def _owner(self, owner_id: str | None) -> str | None:
         return self._connection.owner_id if owner_id is None else fields.checked_text(owner_id, "owner_id")
+
+
+async def _listed(
+    call: Callable[[Any], Awaitable[Any]], request: Any, field: str, limit: int | None, remedy: str
+) -> list[Any]:
+    """Send a request with offset after offset, until there are ``limit`` entries, or no more; None is all of them."""
+    first = request.offset
+    found: list[Any] = []
+    size = PAGE
+    while True:
+        request.limit = size if limit is None else min(size, limit - len(found))
+        try:
+            page = getattr(await call(request), field)
+        except LimitReached:
+            # The page may be too large for one message.
+            if request.limit == 1:
+                raise
+            size = max(1, request.limit // 8)
+            continue
+        found.extend(page)
+        if len(page) < request.limit or len(found) == limit:
+            return found
+        if first + len(found) > LARGEST_OFFSET:
+            raise LimitReached(
+                f"the service lists {field} up to number {first + len(found)}, and there are more: {remedy}"
+            )
+        request.offset = first + len(found)
 
 
 def _labels(namespace: Namespace) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from agentstorage.errors import InvalidRequest, NotFound
 from agentstorage.identifiers import new_id
 from agentstorage.storage import fields
-from agentstorage.storage.resource import PAGE, Resource, paged
+from agentstorage.storage.resource import Resource, paged
 from agentstorage.storage.rows import THREAD_STATUS, THREAD_VISIBILITY, Thread, ThreadState
 from agentstorage.v1 import common_pb2, threads_pb2, threads_pb2_grpc
 
@@ -84,7 +84,7 @@ class Threads(Resource[Thread]):
         Args:
             thread_id: The thread.
             owner_id: The owner.
-            limit: The most snapshots, from 1 to 1,000; a number outside is taken as the nearer of the two.
+            limit: The most snapshots; a number below 1 counts as 1.
             before: A checkpoint id, or a dict that has one: only snapshots that are strictly older. An unknown one has
                 none.
         """
@@ -93,7 +93,7 @@ class Threads(Resource[Thread]):
             thread_id=fields.checked_text(thread_id, "thread_id"),
             before=_checkpoint_id(before),
         )
-        limit = max(1, min(fields.checked_count(limit, "limit"), PAGE))
+        limit = max(1, fields.checked_count(limit, "limit"))
         if request.before and not fields.is_id(request.before):
             return None if await self.get(thread_id, owner_id) is None else []
         try:
