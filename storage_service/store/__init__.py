@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from agentstorage.v1 import (
     assistants_pb2,
@@ -21,13 +21,15 @@ from agentstorage.v1 import (
     owner_pb2,
     runs_pb2,
     server_pb2,
-    store_pb2,
     threads_pb2,
 )
 from storage_service.caller import Scope
 from storage_service.store.change import Change
 from storage_service.store.tables import M, Table
 from storage_service.store.where import Where
+
+if TYPE_CHECKING:
+    from storage_service.store.items import Operation, Result
 
 
 class Access(enum.Enum):
@@ -178,8 +180,8 @@ class Handle(Protocol):
 
     # Items.
 
-    async def run_operations(self, operations: Sequence[store_pb2.Operation]) -> list[store_pb2.OperationResult]:
-        """Run checked operations in order in one transaction.
+    async def run_operations(self, operations: Sequence[Operation]) -> list[Result]:
+        """Run checked operations in order in one transaction, and give the response of each.
 
         Raises VersionMismatch with the metadata ``index`` of the operation.
         """

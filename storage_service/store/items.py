@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, TypeAlias
 
 from agentstorage.v1 import common_pb2, store_pb2
 from storage_service.store import Order
 from storage_service.store.where import Below, Compares, Equals, StartsWith, Where
+
+# An operation of a batch, or the request that is nothing else: both have the same fields.
+Put: TypeAlias = store_pb2.PutOperation | store_pb2.PutItemRequest
+Get: TypeAlias = store_pb2.GetOperation | store_pb2.GetItemRequest
+Delete: TypeAlias = store_pb2.DeleteOperation | store_pb2.DeleteItemRequest
+Search: TypeAlias = store_pb2.SearchOperation | store_pb2.SearchItemsRequest
+ListNamespaces: TypeAlias = store_pb2.ListNamespacesOperation | store_pb2.ListNamespacesRequest
+Operation: TypeAlias = Put | Get | Delete | Search | ListNamespaces
+Result: TypeAlias = (
+    store_pb2.PutItemResponse
+    | store_pb2.GetItemResponse
+    | store_pb2.DeleteItemResponse
+    | store_pb2.SearchItemsResponse
+    | store_pb2.ListNamespacesResponse
+)
 
 PAGE_ROWS: Final = 1000
 _OPERATORS: Final = {
@@ -25,7 +40,7 @@ def limit_of(asked: int, default: int = 10) -> int:
     return min(asked or default, PAGE_ROWS)
 
 
-def item_search(search: store_pb2.SearchOperation) -> tuple[list[Where], Order]:
+def item_search(search: Search) -> tuple[list[Where], Order]:
     """The conditions and the order of a search."""
     where: list[Where] = []
     labels = list(search.namespace_prefix)

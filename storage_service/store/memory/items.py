@@ -11,7 +11,17 @@ from agentstorage.v1.owner_pb2 import ResourceUsage
 from storage_service import jsontext
 from storage_service.errors import VersionMismatch
 from storage_service.store import Access, Order, Page
-from storage_service.store.items import item_search, limit_of
+from storage_service.store.items import (
+    Delete,
+    Get,
+    ListNamespaces,
+    Operation,
+    Put,
+    Result,
+    Search,
+    item_search,
+    limit_of,
+)
 from storage_service.store.memory.resources import Runs
 from storage_service.store.memory.rows import Key, Record, copy
 from storage_service.store.tables import (
@@ -39,7 +49,7 @@ RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], ...]] = {
 class Items(Runs):
     """The named operations on items."""
 
-    async def run_operations(self, operations: Sequence[pb.Operation]) -> list[pb.OperationResult]:
+    async def run_operations(self, operations: Sequence[Operation]) -> list[Result]:
         items = self.tables.of(ITEMS)
         before = (
             {key: Record(copy(record.row), record.owner) for key, record in items.items()}
@@ -58,27 +68,25 @@ class Items(Runs):
                 raise
         return results
 
-    def _run(self, operation: pb.Operation) -> pb.OperationResult:
-        match operation.WhichOneof("operation"):
-            case "put":
-                return pb.OperationResult(put=pb.PutItemResponse(item=self._put(operation.put)))
-            case "get":
-                item = self._live(self._key(operation.get))
-                if item is not None and operation.get.refresh_ttl:
-                    self._refresh(item)
-                return pb.OperationResult(get=pb.GetItemResponse(item=item))
-            case "delete":
-                key = self._key(operation.delete)
-                live = self._live(key) is not None
-                self.tables.of(ITEMS).pop(key, None)
-                return pb.OperationResult(delete=pb.DeleteItemResponse(deleted=live))
-            case "search":
-                return pb.OperationResult(search=pb.SearchItemsResponse(items=self._search(operation.search)))
-        listed = self._list_namespaces(operation.list_namespaces)
-        namespaces = [pb.Namespace(labels=labels) for labels in listed]
-        return pb.OperationResult(list_namespaces=pb.ListNamespacesResponse(namespaces=namespaces))
+    def _run(self, operation: Operation) -> Result:
+        if isinstance(operation, Put):
+            return pb.PutItemResponse(item=self._put(operation))
+        if isinstance(operation, Get):
+            item = self._live(self._key(operation))
+            if item is not None and operation.refresh_ttl:
+                self._refresh(item)
+            return pb.GetItemResponse(item=item)
+        if isinstance(operation, Delete):
+            key = self._key(operation)
+            live = self._live(key) is not None
+            self.tables.of(ITEMS).pop(key, None)
+            return pb.DeleteItemResponse(deleted=live)
+        if isinstance(operation, Search):
+            return pb.SearchItemsResponse(items=self._search(operation))
+        namespaces = [pb.Namespace(labels=labels) for labels in self._list_namespaces(operation)]
+        return pb.ListNamespacesResponse(namespaces=namespaces)
 
-    def _key(self, operation: pb.PutOperation | pb.GetOperation | pb.DeleteOperation) -> Key:
+    def _key(self, operation: Put | Get | Delete) -> Key:
         return (tuple(operation.namespace), operation.key, self.owner_id or "")
 
     def _live(self, key: Key) -> pb.Item | None:
@@ -92,7 +100,7 @@ class Items(Runs):
         if item.ttl_minutes:
             self._ends(item)
 
-    def _put(self, put: pb.PutOperation) -> pb.Item:
+    def _put(self, put: Put) -> pb.Item:
         key = self._key(put)
         live = self._live(key)
         if put.HasField("expected_version") and put.expected_version != (live.version if live else 0):
@@ -114,7 +122,7 @@ class Items(Runs):
         self.tables.of(ITEMS)[key] = Record(item, self.owner_id or "")
         return copy(item)
 
-    def _search(self, search: pb.SearchOperation) -> list[pb.Item]:
+    def _search(self, search: Search) -> list[pb.Item]:
         where, order = item_search(search)
         rows = [record.row for record in self.records(ITEMS, where, Access.SEARCH)]
         found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
@@ -126,7 +134,7 @@ class Items(Runs):
             found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
         return found
 
-    def _list_namespaces(self, listing: pb.ListNamespacesOperation) -> list[tuple[str, ...]]:
+    def _list_namespaces(self, listing: ListNamespaces) -> list[tuple[str, ...]]:
         where = [
             LabelsMatch(tuple(match.path), match.match_type == pb.NAMESPACE_MATCH_TYPE_SUFFIX)
             for match in listing.matches

@@ -9,7 +9,17 @@ from zlib import crc32
 from agentstorage.v1 import store_pb2 as pb
 from storage_service.errors import VersionMismatch
 from storage_service.store import Access, Page
-from storage_service.store.items import item_search, limit_of
+from storage_service.store.items import (
+    Delete,
+    Get,
+    ListNamespaces,
+    Operation,
+    Put,
+    Result,
+    Search,
+    item_search,
+    limit_of,
+)
 from storage_service.store.postgres.database import Transaction
 from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Statement, Values, message
@@ -54,7 +64,7 @@ class _Plan:
     """What an operation sends, and what it makes of the rows of each statement."""
 
     statements: list[Statement]
-    read: Callable[[list[list[Row]]], pb.OperationResult]
+    read: Callable[[list[list[Row]]], Result]
     # Whether it locks nothing, whether it may run twice, and whether it may take long.
     reads: bool = False
     again: bool = False
@@ -64,7 +74,7 @@ class _Plan:
 class Items(Rows):
     """The named operations on items."""
 
-    async def run_operations(self, operations: Sequence[pb.Operation]) -> list[pb.OperationResult]:
+    async def run_operations(self, operations: Sequence[Operation]) -> list[Result]:
         plans = [self._plan(operation) for operation in operations]
         if len(plans) == 1 and len(plans[0].statements) == 1:
             [(statement, values)] = plans[0].statements
@@ -76,7 +86,7 @@ class Items(Rows):
         # Batches that write the same items in other orders would wait for each other until Postgres finds it out, a second later.
         locks = self._locks(operations)
 
-        async def work(transaction: Transaction) -> list[pb.OperationResult]:
+        async def work(transaction: Transaction) -> list[Result]:
             sent = [*locks, *(statement for plan in plans for statement in plan.statements)]
             left = iter((await transaction.run_all(sent))[len(locks) :])
             results = []
@@ -91,14 +101,12 @@ class Items(Rows):
 
         return await self.database.atomic(work)
 
-    def _locks(self, operations: Sequence[pb.Operation]) -> list[Statement]:
+    def _locks(self, operations: Sequence[Operation]) -> list[Statement]:
         """The statement that takes the turns of the items that a batch writes, in one order for all batches; none for a single item."""
         items = set()
         for operation in operations:
-            kind = operation.WhichOneof("operation")
-            if kind in ("put", "delete") or (kind == "get" and operation.get.refresh_ttl):
-                body = getattr(operation, kind)
-                items.add(crc32("\0".join((*body.namespace, body.key)).encode()))
+            if isinstance(operation, Put | Delete) or (isinstance(operation, Get) and operation.refresh_ttl):
+                items.add(crc32("\0".join((*operation.namespace, operation.key)).encode()))
         if len(items) < 2:
             return []
         # Few turns for many items, since each takes room in the table of locks that all of Postgres shares.
@@ -106,23 +114,22 @@ class Items(Rows):
         owner = crc32((self.owner_id or "").encode()) - 2**31
         return [("SELECT pg_advisory_xact_lock($1::int, turn) FROM unnest($2::int[]) AS turn", Values((owner, turns)))]
 
-    def _plan(self, operation: pb.Operation) -> _Plan:
-        match operation.WhichOneof("operation"):
-            case "put":
-                return self._put(operation.put)
-            case "get":
-                return self._get(operation.get)
-            case "delete":
-                return self._delete(operation.delete)
-            case "search":
-                return self._search(operation.search)
-        return self._list_namespaces(operation.list_namespaces)
+    def _plan(self, operation: Operation) -> _Plan:
+        if isinstance(operation, Put):
+            return self._put(operation)
+        if isinstance(operation, Get):
+            return self._get(operation)
+        if isinstance(operation, Delete):
+            return self._delete(operation)
+        if isinstance(operation, Search):
+            return self._search(operation)
+        return self._list_namespaces(operation)
 
-    def _identity(self, operation: pb.PutOperation | pb.GetOperation | pb.DeleteOperation) -> Values:
+    def _identity(self, operation: Put | Get | Delete) -> Values:
         # An item without an owner has the empty one: the column is part of the primary key.
         return Values((".".join(operation.namespace), operation.key, self.owner_id or ""))
 
-    def _put(self, put: pb.PutOperation) -> _Plan:
+    def _put(self, put: Put) -> _Plan:
         values = self._identity(put)
         values += (
             put.value,
@@ -137,28 +144,28 @@ class Items(Rows):
         else:
             statements = [(_PUT_EXPECTED, Values((*values, expected))), (_VERSION, self._identity(put))]
 
-        def read(results: list[list[Row]]) -> pb.OperationResult:
+        def read(results: list[list[Row]]) -> Result:
             if not results[0]:
                 raise VersionMismatch(results[1][0][0] if results[1] else 0)
-            return pb.OperationResult(put=pb.PutItemResponse(item=message(ITEMS, results[0][0])))
+            return pb.PutItemResponse(item=message(ITEMS, results[0][0]))
 
         return _Plan(statements, read)
 
-    def _get(self, get: pb.GetOperation) -> _Plan:
-        def read(results: list[list[Row]]) -> pb.OperationResult:
+    def _get(self, get: Get) -> _Plan:
+        def read(results: list[list[Row]]) -> Result:
             item = message(ITEMS, results[0][0]) if results[0] else None
-            return pb.OperationResult(get=pb.GetItemResponse(item=item))
+            return pb.GetItemResponse(item=item)
 
         statement = (_GET_REFRESHED if get.refresh_ttl else _GET, self._identity(get))
         return _Plan([statement], read, reads=not get.refresh_ttl, again=True)
 
-    def _delete(self, delete: pb.DeleteOperation) -> _Plan:
-        def read(results: list[list[Row]]) -> pb.OperationResult:
-            return pb.OperationResult(delete=pb.DeleteItemResponse(deleted=bool(results[0]) and results[0][0][0]))
+    def _delete(self, delete: Delete) -> _Plan:
+        def read(results: list[list[Row]]) -> Result:
+            return pb.DeleteItemResponse(deleted=bool(results[0]) and results[0][0][0])
 
         return _Plan([(_DELETE, self._identity(delete))], read)
 
-    def _search(self, search: pb.SearchOperation) -> _Plan:
+    def _search(self, search: Search) -> _Plan:
         where, order = item_search(search)
         page = Page(limit_of(search.limit), search.offset)
         statements = []
@@ -176,13 +183,13 @@ class Items(Rows):
             )
         statements.append(self.search(ITEMS, where, order, page, Access.SEARCH))
 
-        def read(results: list[list[Row]]) -> pb.OperationResult:
+        def read(results: list[list[Row]]) -> Result:
             items = [message(ITEMS, row) for row in results[-1]]
-            return pb.OperationResult(search=pb.SearchItemsResponse(items=items))
+            return pb.SearchItemsResponse(items=items)
 
         return _Plan(statements, read, again=True, slow=True)
 
-    def _list_namespaces(self, listing: pb.ListNamespacesOperation) -> _Plan:
+    def _list_namespaces(self, listing: ListNamespaces) -> _Plan:
         values = Values()
         where = [
             LabelsMatch(tuple(match.path), match.match_type == pb.NAMESPACE_MATCH_TYPE_SUFFIX)
@@ -197,9 +204,9 @@ class Items(Rows):
             f' ORDER BY labels COLLATE "C" LIMIT {values(limit_of(listing.limit, 100))} OFFSET {values(listing.offset)}'
         )
 
-        def read(results: list[list[Row]]) -> pb.OperationResult:
+        def read(results: list[list[Row]]) -> Result:
             namespaces = [pb.Namespace(labels=row[0]) for row in results[0]]
-            return pb.OperationResult(list_namespaces=pb.ListNamespacesResponse(namespaces=namespaces))
+            return pb.ListNamespacesResponse(namespaces=namespaces)
 
         return _Plan([(statement, values)], read, again=True, slow=True)
 
