@@ -41,6 +41,7 @@ log = logging.getLogger("storage_service.calls")
 
 T = TypeVar("T")
 Metadata = Sequence[tuple[str, str | bytes]]
+Identity = Caller | Metadata
 DOMAIN: Final = "agentstorage"
 _DETAILS: Final = "grpc-status-details-bin"
 _MESSAGE_CHARACTERS: Final = 200
@@ -185,6 +186,10 @@ class Pipeline:
         """The method of a path, ``/package.Service/Method``; None for what is not registered."""
         return self._methods.get(path)
 
+    def identify(self, metadata: Metadata) -> Caller:
+        """The caller behind the metadata of a call. Raises Unauthenticated."""
+        return self._callers.identify(metadata)
+
     def refuse_calls(self) -> None:
         """Answer new calls with UNAVAILABLE from now on."""
         self._draining = True
@@ -212,7 +217,7 @@ class Pipeline:
                     return
                 except Exception as error:
                     failure = _presentable(error)
-                await _abort(context, failure)
+                await abort(context, failure)
 
             return grpc.unary_stream_rpc_method_handler(stream)
 
@@ -221,19 +226,20 @@ class Pipeline:
                 return await self.answer(method, request, context.invocation_metadata() or (), context.time_remaining())
             except Exception as error:
                 failure = _presentable(error)
-            await _abort(context, failure)
+            await abort(context, failure)
             raise failure
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    async def answer(self, method: Method, data: bytes, metadata: Metadata, seconds: float | None) -> bytes:
+    async def answer(self, method: Method, data: bytes, identity: Identity, seconds: float | None) -> bytes:
         """Answer a unary call that has ``seconds`` left, or None for as long as the server allows. Raises only Failures.
 
-        A caller that knows its own deadline ends this by cancelling it; without one, or with a longer one, it ends here.
+        ``identity`` is the caller, or the metadata that tells who it is. Who knows the call's deadline ends this by cancelling it;
+        without one, or with a longer one than the server's, it ends here.
         """
         line = _Line(method.path, len(data), self._lines)
         limit = self._limits.call_seconds
-        answering = self._answer(method, data, metadata, min(limit, seconds if seconds is not None else limit), line)
+        answering = self._answer(method, data, identity, min(limit, seconds if seconds is not None else limit), line)
         try:
             response = await (answering if seconds is not None and seconds <= limit else _within(answering, limit))
         except (errors.Failure, asyncio.CancelledError) as error:
@@ -269,13 +275,19 @@ class Pipeline:
             raise self._failed(error, line) from error
         line.write(grpc.StatusCode.OK, None)
 
+    def refuse(self, method: Method, size: int, caller: Caller, failure: errors.Failure) -> None:
+        """Log a call of so many bytes that is refused before it comes here."""
+        line = _Line(method.path, size, self._lines)
+        line.caller = caller.name
+        line.write(failure.code, failure)
+
     # The steps.
 
-    async def _answer(self, method: Method, data: bytes, metadata: Metadata, seconds: float, line: _Line) -> bytes:
+    async def _answer(self, method: Method, data: bytes, identity: Identity, seconds: float, line: _Line) -> bytes:
         size = len(data)
         self._admit(size)
         try:
-            request, call = self._open(method, data, metadata, seconds, line)
+            request, call = self._open(method, data, identity, seconds, line)
             return self._encode(await method.handler(request, call))
         finally:
             self._in_flight -= 1
@@ -293,10 +305,10 @@ class Pipeline:
         self._bytes_in_flight += size
 
     def _open(
-        self, method: Method, data: bytes, metadata: Metadata, seconds: float, line: _Line
+        self, method: Method, data: bytes, identity: Identity, seconds: float, line: _Line
     ) -> tuple[Message, Call]:
         """Caller, decoding, owner and validation: all that comes before the method."""
-        caller = self._callers.identify(metadata)
+        caller = identity if isinstance(identity, Caller) else self._callers.identify(identity)
         line.caller = caller.name
         if method.admin and "admin" not in caller.rights:
             raise errors.PermissionDenied('the method needs the right "admin"')
@@ -404,7 +416,7 @@ def status_of(failure: errors.Failure) -> status_pb2.Status:
     return status
 
 
-async def _abort(context: Any, failure: errors.Failure) -> None:
+async def abort(context: Any, failure: errors.Failure) -> None:
     """End the call of grpc.aio with the failure's status."""
     status = status_of(failure)
     await context.abort(failure.code, status.message, ((_DETAILS, status.SerializeToString()),))

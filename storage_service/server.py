@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from agentstorage.v1 import (
 )
 from storage_service import __version__
 from storage_service.caller import Callers, TokenFileError
+from storage_service.exchange import SERVICE as EXCHANGE
+from storage_service.exchange import Exchange
 from storage_service.logs import Lines
 from storage_service.rpc import Pipeline
 from storage_service.services.assistants import AssistantService
@@ -49,6 +51,8 @@ log = logging.getLogger(__name__)
 _HEALTH_SECONDS = 0.25
 # The time for answers to leave between the last call's end and the end of the connections.
 _LEFTOVER_SECONDS = 0.2
+# The longest time for the last replies of the exchange to be read.
+_FAREWELL_SECONDS = 2.0
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
@@ -66,7 +70,8 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.absolute_max_metadata_size", 8192),
         ("grpc.max_connection_idle_ms", 300_000),
         ("grpc.max_connection_age_ms", 1_800_000),
-        ("grpc.max_connection_age_grace_ms", 30_000),
+        # Longer than a stream of the exchange lives.
+        ("grpc.max_connection_age_grace_ms", 300_000),
         ("grpc.server_handshake_timeout_ms", 5_000),
         ("grpc.max_allowed_incoming_connections", 1_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
@@ -142,8 +147,9 @@ def build_pipeline(settings: Settings, store: Store, lines: Lines | None = None)
             batch_operations=limits.batch_operations,
             call_seconds=limits.call_seconds,
             calls_in_flight=limits.calls_in_flight,
+            exchange_calls=limits.exchange_calls,
         ),
-        capabilities=("truncate",) if settings.allow_truncate else (),
+        capabilities=("exchange", "truncate") if settings.allow_truncate else ("exchange",),
         allow_truncate=settings.allow_truncate,
     )
     for module, name, implementation in (
@@ -170,10 +176,12 @@ class Server:
         self._following: asyncio.Task[None] | None = None
         self.port = 0
         self._server = grpc.aio.server(options=channel_options(settings))
-        self._server.add_generic_rpc_handlers((_Handlers(self._pipeline),))
+        self._exchange = Exchange(self._pipeline, settings.limits)
+        self._services = (*self._pipeline.services, EXCHANGE)
+        self._server.add_generic_rpc_handlers((_Handlers(self._pipeline), self._exchange.handlers()))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.uses_reflection:
-            _add_reflection(self._server, self._pipeline.services)
+            _add_reflection(self._server, self._services)
 
     async def start(self) -> None:
         """Listen. Raises PortTaken, and SettingsError for certificates that can't be used."""
@@ -199,8 +207,11 @@ class Server:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_seconds)
         self._pipeline.refuse_calls()
+        self._exchange.drain()
         stopping = asyncio.create_task(self._server.stop(self._settings.grace_seconds))
         await self._pipeline.idle(self._settings.grace_seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._exchange.ended(), _FAREWELL_SECONDS)
         # gRPC may still hold calls that it never handed over; in their grace they would wait for nothing. Now they are told to go on
         # elsewhere.
         await asyncio.sleep(_LEFTOVER_SECONDS)
@@ -219,7 +230,7 @@ class Server:
             if self._store.trouble()
             else health_pb2.HealthCheckResponse.SERVING
         )
-        for name in ("", *self._pipeline.services):
+        for name in ("", *self._services):
             await self._health.set(name, status)
 
 
@@ -268,7 +279,7 @@ class _Symbols:
             return self._pool.FindFileContainingSymbol(service)
 
 
-def _add_reflection(server: grpc.aio.Server, services: list[str]) -> None:
+def _add_reflection(server: grpc.aio.Server, services: Sequence[str]) -> None:
     """Reflection under both of its names: v1 has the messages of v1alpha."""
     names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names, pool=_Symbols())  # type: ignore[attr-defined]  # not exported in its stubs

@@ -38,7 +38,15 @@ class Limits:
         30.0, "STORAGE_CALL_SECONDS", "longest time of a call, and that of one without a deadline"
     )
     stream_seconds: float = _setting(3600.0, "STORAGE_STREAM_SECONDS", "longest time of a stream")
-    calls_in_flight: int = _setting(1000, "STORAGE_CALLS_IN_FLIGHT", "most calls at work at once; more are refused")
+    calls_in_flight: int = _setting(4000, "STORAGE_CALLS_IN_FLIGHT", "most calls at work at once; more are refused")
+    exchange_calls: int = _setting(
+        1000, "STORAGE_EXCHANGE_CALLS", "most calls at work at once on one stream of the exchange; more are refused"
+    )
+    exchange_bytes: int = _setting(
+        64 * 1024 * 1024,
+        "STORAGE_EXCHANGE_BYTES",
+        "most bytes of requests and unread replies on one stream of the exchange",
+    )
     bytes_in_flight: int = _setting(
         512 * 1024 * 1024, "STORAGE_BYTES_IN_FLIGHT", "most bytes of requests at work at once; more are refused"
     )

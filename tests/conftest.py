@@ -8,18 +8,27 @@ from collections.abc import AsyncIterator, Iterator
 import grpc
 import pytest
 
+from agentstorage.exchange import Exchange
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
 from storage_service.store import Store
 from storage_service.store.memory import MemoryStore
 from storage_service.store.postgres import DatabaseSettings, PostgresStore
 from tests.postgres_server import PostgresServer, make_database, postgres_server, postgres_url
-from tests.service import Api, DirectApi, GrpcApi, ServerProcess
+from tests.service import Api, DirectApi, ExchangeApi, GrpcApi, ServerProcess
 
 __all__ = ["make_database", "postgres_server", "postgres_url"]
 
-#: Every way to the API: the backend, and how it is called. The last two prepare no statement, as behind a pooler.
-WAYS = ("memory-direct", "memory-grpc", "postgres-direct", "postgres-grpc", "unprepared-grpc")
+#: Every way to the API: the backend, and how it is called. The last one prepares no statement, as behind a pooler.
+WAYS = (
+    "memory-direct",
+    "memory-grpc",
+    "memory-exchange",
+    "postgres-direct",
+    "postgres-grpc",
+    "postgres-exchange",
+    "unprepared-grpc",
+)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +78,13 @@ async def api(
         settings = Settings(anonymous_rights="unscoped,admin", allow_truncate=True)
         yield DirectApi(build_pipeline(settings, stores[backend]), backend)
         return
-    async with grpc.aio.insecure_channel(servers[backend].target) as channel:
+    target = servers[backend].target
+    async with grpc.aio.insecure_channel(target) as channel:
+        if way == "exchange":
+            exchange = Exchange(lambda: grpc.aio.insecure_channel(target), lambda: None, target, 2)
+            yield ExchangeApi(channel, exchange, backend)
+            await exchange.close()
+            return
         yield GrpcApi(channel, "memory" if backend == "memory" else "postgres")
 
 

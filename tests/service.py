@@ -20,6 +20,9 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
+from agentstorage import StorageError
+from agentstorage.exchange import LARGEST, Exchange, ExchangedCall
+from agentstorage.methods import Method
 from agentstorage.v1 import assistants_pb2, crons_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
 from storage_service.errors import Failure
 from storage_service.rpc import Pipeline, status_of
@@ -134,6 +137,46 @@ class GrpcApi(_Calls):
             ]
         except grpc.aio.AioRpcError as error:
             raise _failed(error) from None
+
+
+class ExchangeApi(GrpcApi):
+    """The API through the client's exchange; streams, and calls with metadata, are plain RPCs."""
+
+    def __init__(self, channel: grpc.aio.Channel, exchange: Exchange, backend: str) -> None:
+        super().__init__(channel, backend)
+        self._exchange = exchange
+
+    async def send(self, method: str, data: bytes, metadata: Mapping[str, str] = {}) -> bytes:
+        if metadata or len(data) > LARGEST:
+            return await super().send(method, data, metadata)
+        path = f"/{METHODS[method].containing_service.full_name}/{method}"
+        call = ExchangedCall(
+            self._exchange, Method(path), data, self.timeout or 20, False, bytes, self._plain(path, data)
+        )
+        self._exchange.send(call)
+        try:
+            answer: bytes = await call
+        except StorageError as failure:
+            raise _as_sent(failure) from failure
+        return answer
+
+    def _plain(self, path: str, data: bytes) -> Any:
+        return lambda left: self._channel.unary_unary(path, None, None)(data, timeout=left)
+
+
+def _as_sent(failure: StorageError) -> CallFailed:
+    """The status that the client made its exception of."""
+    status = status_pb2.Status(code=failure.code.value[0], message=failure.message)
+    if failure.reason:
+        info = error_details_pb2.ErrorInfo(reason=failure.reason, domain="agentstorage", metadata=failure.metadata)
+        status.details.add().Pack(info)
+    violations = [
+        error_details_pb2.BadRequest.FieldViolation(field=name, description=text)
+        for name, text in failure.violations.items()
+    ]
+    if violations:
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=violations))
+    return CallFailed(failure.code, status.SerializeToString(), failure.message)
 
 
 def _failed(error: grpc.aio.AioRpcError) -> CallFailed:

@@ -29,7 +29,8 @@ async def test_info(api: Api) -> None:
         "page_size": 1000,
         "batch_operations": 1000,
         "call_seconds": 30.0,
-        "calls_in_flight": 1000,
+        "calls_in_flight": 4000,
+        "exchange_calls": 1000,
     }
     assert "truncate" in info.capabilities
 

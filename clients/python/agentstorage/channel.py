@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import Message
 
 from agentstorage.errors import from_rpc_error
+from agentstorage.exchange import LARGEST, Exchange, ExchangedCall
 from agentstorage.identifiers import new_id
 from agentstorage.methods import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, METHODS, PAUSE_FACTOR, Method
 
@@ -108,14 +109,25 @@ class RepeatedCall(Call):
 class _Callable:
     """Starts calls of one method."""
 
-    __slots__ = ("_inner", "_method", "_source", "_target", "_timeout")
+    __slots__ = ("_codec", "_exchange", "_inner", "_method", "_source", "_target", "_timeout")
 
-    def __init__(self, inner: Any, method: Method, source: MetadataSource, target: str, timeout: float | None) -> None:
+    def __init__(
+        self,
+        inner: Any,
+        method: Method,
+        source: MetadataSource,
+        target: str,
+        timeout: float | None,
+        exchange: Exchange | None = None,
+        codec: tuple[Any, Any] = (None, None),
+    ) -> None:
         self._inner = inner
         self._method = method
         self._source = source
         self._target = target
         self._timeout = timeout
+        self._exchange = exchange
+        self._codec = codec
 
     def __call__(
         self,
@@ -124,18 +136,43 @@ class _Callable:
         timeout: float | None = None,
         metadata: Any = None,
         **options: Any,
-    ) -> Call:
+    ) -> Call | ExchangedCall:
         if timeout is None:
             timeout = self._timeout
         elif timeout <= 0:
             # grpc would answer at once, or not, by a race.
             raise ValueError("timeout must be more than 0 seconds")
+        method = self._method
+        if method.id_field and not getattr(request, method.id_field):
+            request = _with_id(request, method.id_field)
+        exchange = self._exchange
+        # What is said of a single call, other than its time, is said of an RPC.
+        if exchange is not None and not (metadata or options) and timeout is not None and exchange.usable:
+            serialize, deserialize = self._codec
+            data = serialize(request) if serialize else request
+            if len(data) <= LARGEST:
+                idempotent = method.idempotent or bool(
+                    method.expectation and not _is_present(request, method.expectation)
+                )
+                call = ExchangedCall(
+                    exchange,
+                    method,
+                    data,
+                    timeout,
+                    idempotent,
+                    deserialize or bytes,
+                    lambda left: self._start(request, left, None, {}),
+                )
+                exchange.send(call)
+                return call
+        return self._start(request, timeout, metadata, options)
+
+    def _start(self, request: Any, timeout: float | None, metadata: Any, options: dict[str, Any]) -> Call:
+        """Start a plain RPC."""
         carried = self._source()
         if carried is not None:
             metadata = carried if not metadata else grpc.aio.Metadata(*carried, *metadata)
         method = self._method
-        if method.id_field and not getattr(request, method.id_field):
-            request = _with_id(request, method.id_field)
         if method.expectation and timeout is not None and not _is_present(request, method.expectation):
             return RepeatedCall(
                 lambda left: self._inner(request, timeout=left, metadata=metadata, **options),
@@ -196,8 +233,10 @@ class Channel(grpc.aio.Channel):
         *,
         read_timeout: float,
         write_timeout: float,
+        exchange: Exchange | None = None,
     ) -> None:
         self._channel = channel
+        self._exchange = exchange
         self._target = target
         self._source = source
         self._read_timeout = read_timeout
@@ -208,7 +247,10 @@ class Channel(grpc.aio.Channel):
         known = METHODS.get(method) or Method(method)
         timeout = self._read_timeout if known.reads else self._write_timeout
         inner = self._channel.unary_unary(method, *args, **kwargs)
-        return _Callable(inner, known, self._source, self._target, timeout)
+        codec = (*args, None, None)[:2]
+        codec = (kwargs.get("request_serializer", codec[0]), kwargs.get("response_deserializer", codec[1]))
+        exchange = self._exchange if method in METHODS else None
+        return _Callable(inner, known, self._source, self._target, timeout, exchange, codec)
 
     def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Make a callable for a method that answers a stream."""
@@ -228,6 +270,8 @@ class Channel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls in flight get ``grace`` seconds, then are cancelled."""
+        if self._exchange is not None:
+            await self._exchange.close(grace)
         await self._channel.close(grace)
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:

@@ -32,11 +32,14 @@ A class with a reason is chosen by the reason that the server names; the others 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import grpc
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
+
+from agentstorage.v1 import exchange_pb2
 
 #: The domain of the reasons of this service.
 DOMAIN = "agentstorage"
@@ -292,6 +295,7 @@ _BY_CODE: dict[grpc.StatusCode, type[StorageError]] = {
 # A server that stops answers CANCELLED to the calls that were still queued in it.
 _BY_CODE[grpc.StatusCode.CANCELLED] = Unavailable
 _BY_CODE[grpc.StatusCode.OUT_OF_RANGE] = InvalidRequest
+_CODES: dict[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _UNKNOWN_OUTCOME = (Unavailable, DeadlineExceeded)
 
 
@@ -306,9 +310,22 @@ def from_rpc_error(
         target: The target of the channel, for the message when no server answered.
         idempotent: Whether sending the same request twice does no more than sending it once.
     """
-    code = error.code()
-    text = error.details() or code.name
-    info, violations = _details(error)
+    return _failure(error.code(), error.details() or "", _packed(error), method, target, idempotent)
+
+
+def from_status(
+    status: exchange_pb2.Status, *, method: str = "", target: str = "", idempotent: bool = False
+) -> StorageError:
+    """Make the exception that fits a call that failed in an exchange; otherwise as :func:`from_rpc_error`."""
+    code = _CODES.get(status.code, grpc.StatusCode.UNKNOWN)
+    return _failure(code, status.message, status.details, method, target, idempotent)
+
+
+def _failure(
+    code: grpc.StatusCode, text: str, packed: Iterable[Any], method: str, target: str, idempotent: bool
+) -> StorageError:
+    text = text or code.name
+    info, violations = _details(packed)
     reason = ""
     metadata: dict[str, str] = {}
     if info is not None and info.domain == DOMAIN:
@@ -355,19 +372,25 @@ def _too_large(method: str, text: str, verb: str, size: str, limit: str) -> str:
     )
 
 
-def _details(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo | None, dict[str, str]]:
-    """Read the ErrorInfo and the field violations that the trailers carry; nothing when they carry none."""
-    packed: object = None
+def _packed(error: grpc.aio.AioRpcError) -> Iterable[Any]:
+    """Read the details that the trailers carry; nothing when they carry none."""
     trailers: Any = error.trailing_metadata() or ()
     for key, value in trailers:
-        if key == _DETAILS_KEY:
-            packed = value
-    if not isinstance(packed, bytes):
-        return None, {}
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            try:
+                return status_pb2.Status.FromString(value).details
+            except DecodeError:
+                # A proxy may cut or rewrite trailers; the code still says what is needed.
+                return ()
+    return ()
+
+
+def _details(packed: Iterable[Any]) -> tuple[error_details_pb2.ErrorInfo | None, dict[str, str]]:
+    """Read the ErrorInfo and the field violations among the details."""
     info: error_details_pb2.ErrorInfo | None = None
     violations: dict[str, str] = {}
     try:
-        for detail in status_pb2.Status.FromString(packed).details:
+        for detail in packed:
             if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
                 info = error_details_pb2.ErrorInfo()
                 detail.Unpack(info)
@@ -376,7 +399,6 @@ def _details(error: grpc.aio.AioRpcError) -> tuple[error_details_pb2.ErrorInfo |
                 detail.Unpack(bad)
                 violations.update((entry.field, entry.description) for entry in bad.field_violations)
     except DecodeError:
-        # A proxy may cut or rewrite trailers; the code still says what is needed.
         return None, {}
     return info, violations
 

@@ -10,7 +10,16 @@ from typing import Final
 from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
 
-from agentstorage.v1 import assistants_pb2, crons_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
+from agentstorage.v1 import (
+    assistants_pb2,
+    crons_pb2,
+    exchange_pb2,
+    owner_pb2,
+    runs_pb2,
+    server_pb2,
+    store_pb2,
+    threads_pb2,
+)
 
 _FILES: Final[tuple[FileDescriptor, ...]] = (
     assistants_pb2.DESCRIPTOR,
@@ -20,6 +29,7 @@ _FILES: Final[tuple[FileDescriptor, ...]] = (
     crons_pb2.DESCRIPTOR,
     owner_pb2.DESCRIPTOR,
     server_pb2.DESCRIPTOR,
+    exchange_pb2.DESCRIPTOR,
 )
 
 #: Sendings of one call, the first included.
