@@ -7,19 +7,31 @@ Postgres answers.
 
 from __future__ import annotations
 
+import gc
 import json
 import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
 # What numeric holds: digits before and after the decimal point.
 _WHOLE_DIGITS, _FRACTION_DIGITS = 131072, 16383
 
+# What a text may hold: to read many more would keep everybody else waiting.
+MOST_VALUES = 1_000_000
+
 type_names = {dict: "object", list: "array", str: "string", bool: "boolean", type(None): "null"}
 
 # Possessive, and content with a string that never ends: whatever the text, no character is read twice.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+# Numbers that need a look: with an exponent, or with very many digits.
+_ODD_NUMBER = re.compile(rf"\d[eE][-+\d]|\d{{{_FRACTION_DIGITS}}}")
+_LONG_INTEGER = re.compile(r"\d{4300}")
+_LONG_DIGITS = re.compile(rf"(\.?)(\d{{{_FRACTION_DIGITS + 1},}})")
+_EXPONENT = re.compile(r"\d[eE][-+]?0*(\d+)")
+_LONGEST_EXPONENT = 9
+# With an exponent of four digits or more, or thousands of digits and an exponent.
+_BIG_NUMBER = re.compile(r"-?\d+(?:\.\d+)?[eE][-+]?0*[1-9]\d{3,}|-?\d[\d.]{5000,}[eE][-+]?\d+")
 _BRACKET = re.compile(r"[\[\]{}]")
 
 
@@ -33,61 +45,35 @@ class Number(str):
     __slots__ = ()
 
 
-class _Reader:
-    """Reads JSON with its numbers as they were written, and counts the digits that their exponents stand for."""
-
-    def __init__(self) -> None:
-        self.hidden_digits = 0
-        self._decoder = json.JSONDecoder(
-            parse_int=self._integer, parse_float=self._fraction, parse_constant=self._refuse_constant
-        )
-
-    def read(self, text: str) -> Any:
-        self.hidden_digits = 0
-        try:
-            return self._decoder.decode(text)
-        except InvalidJson:
-            raise
-        except ValueError:
-            raise InvalidJson("is not valid JSON") from None
-
-    @staticmethod
-    def _refuse_constant(_: str) -> Any:
-        raise InvalidJson("NaN and Infinity are not JSON")
-
-    @staticmethod
-    def _integer(text: str) -> Number:
-        if len(text) > _WHOLE_DIGITS:
-            raise InvalidJson("holds a number with too many digits")
-        return Number(text)
-
-    def _fraction(self, text: str) -> Number:
-        if len(text) > _FRACTION_DIGITS or "e" in text or "E" in text:
-            self._count_digits(text)
-        return Number(text)
-
-    def _count_digits(self, text: str) -> None:
-        try:
-            _, digits, exponent = Decimal(text).as_tuple()
-        except InvalidOperation:  # an exponent that even Decimal has no room for
-            raise InvalidJson("holds a number with too many digits") from None
-        if not isinstance(exponent, int) or abs(exponent) > 2**30:
-            raise InvalidJson("holds a number with too many digits")
-        whole = len(digits) + exponent if any(digits) else 1
-        fraction = max(0, -exponent)
-        if whole > _WHOLE_DIGITS or fraction > _FRACTION_DIGITS:
-            raise InvalidJson("holds a number with too many digits")
-        self.hidden_digits += max(0, whole) + fraction
+def _refuse_constant(_: str) -> Any:
+    raise InvalidJson("NaN and Infinity are not JSON")
 
 
-# The longest text whose canonical form is remembered.
-_SMALL = 256
-# One for all: reading never waits, so no two texts are read at once.
-_reader = _Reader()
+# What reads a text to keep it, with numbers as they were written, and what reads it to find out whether it is JSON: without a call of
+# Python for each number, of which a large text may hold millions.
+_keeping = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_refuse_constant)
+_checking = json.JSONDecoder(parse_constant=_refuse_constant)
+# Python refuses to make integers of more than 4,300 digits.
+_checking_long = json.JSONDecoder(parse_int=float, parse_constant=_refuse_constant)
+
+# The longest text whose canonical form is remembered, and the longest that is read with the collector of garbage at work: walking the
+# objects of a large text again and again would cost more than all the rest.
+_SMALL, _COLLECTED = 256, 65536
 
 
-def _load(text: str) -> Any:
-    return _reader.read(text)
+def _load(text: str, decoder: json.JSONDecoder = _keeping) -> Any:
+    is_collecting = len(text) > _COLLECTED and gc.isenabled()
+    if is_collecting:
+        gc.disable()
+    try:
+        return decoder.decode(text)
+    except InvalidJson:
+        raise
+    except ValueError:
+        raise InvalidJson("is not valid JSON") from None
+    finally:
+        if is_collecting:
+            gc.enable()
 
 
 def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None = None) -> None:
@@ -98,20 +84,46 @@ def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None 
     """
     if len(text) > max_bytes or (len(text) * 4 > max_bytes and len(text.encode()) > max_bytes):
         raise InvalidJson(f"is {len(text.encode())} bytes long, larger than the limit of {max_bytes} bytes")
-    if text.count("[") + text.count("{") > max_depth:
-        _check_depth(text, max_depth)
-    value = _load(text)
+    opened = text.count("[") + text.count("{")
+    if opened > max_depth or opened + text.count(",") > MOST_VALUES:
+        _check_structure(_STRING.sub("", text), max_depth)
+    value = _load(text, _checking_long if _LONG_INTEGER.search(text) else _checking)
     if kind is not None and type(value) is not kind:
         raise InvalidJson(f"must be a JSON {type_names[kind]}")
     if "\\u" in text:
         _check_escapes(value)
-    if len(text) + _reader.hidden_digits > max_bytes:
-        raise InvalidJson(f"is larger than {max_bytes} bytes with its numbers written out")
+    if _ODD_NUMBER.search(text):
+        _check_numbers(_STRING.sub("", text), max_bytes - len(text))
 
 
-def _check_depth(text: str, max_depth: int) -> None:
+def _check_numbers(text: str, room: int) -> None:
+    """Refuse numbers that ``numeric`` does not hold, and exponents that stand for more than ``room`` digits together.
+
+    The text is without its strings.
+    """
+    for point, digits in _LONG_DIGITS.findall(text):
+        if point or len(digits) > _WHOLE_DIGITS:
+            raise InvalidJson("holds a number with too many digits")
+    exponents = _EXPONENT.findall(text)
+    if any(map(_LONGEST_EXPONENT.__lt__, map(len, exponents))):
+        raise InvalidJson("holds a number with too many digits")
+    if sum(map(int, exponents)) > room:
+        raise InvalidJson("is larger than the limit with its numbers written out")
+    for number in _BIG_NUMBER.findall(text):
+        _, digits, exponent = Decimal(number).as_tuple()
+        if not isinstance(exponent, int):  # as Infinity and NaN have it
+            raise InvalidJson("is not valid JSON")
+        whole = len(digits) + exponent if any(digits) else 1
+        if whole > _WHOLE_DIGITS or -exponent > _FRACTION_DIGITS:
+            raise InvalidJson("holds a number with too many digits")
+
+
+def _check_structure(text: str, max_depth: int) -> None:
+    """Refuse too many values, and too deep a nesting. The text is without its strings."""
+    if text.count("[") + text.count("{") + text.count(",") > MOST_VALUES:
+        raise InvalidJson(f"holds more than {MOST_VALUES} values")
     depth = 0
-    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+    for bracket in _BRACKET.findall(text):
         if bracket in "[{":
             depth += 1
             if depth > max_depth:

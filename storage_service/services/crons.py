@@ -72,8 +72,12 @@ class CronService:
             end = given_end
             if end is None and not request.clear_end_time and current.HasField("end_time"):
                 end = current.end_time
-            anew = request.HasField("schedule") or request.HasField("timezone") or enabled != current.enabled
-            next_run = _next_run(text, zone, enabled, end) if anew or not enabled else _kept(current, end)
+            anew = request.HasField("schedule") or request.HasField("timezone")
+            if anew or (enabled and not current.enabled):
+                next_run = _next_run(text, zone, enabled, end)
+            else:
+                # A kept schedule that can't be read does not stand in the way of switching the cron off.
+                next_run = _kept(current, end) if enabled else None
             timing: list[Change] = [Put("next_run_date", next_run)]
             if request.HasField("timezone"):
                 timing.append(Put("timezone", zone))

@@ -48,6 +48,8 @@ class Proxy:
         self.delay = 0.0
         self.limit: int | None = None
         self.cuts = 0
+        # How many of the next connections are taken and never served, whatever becomes of those after them.
+        self.swallowed = 0
         self._target_port = target_port
         self._markers: list[bytes] = []
         self._refuses = False
@@ -114,6 +116,9 @@ class Proxy:
         task.add_done_callback(lambda _: near.transport.abort())
 
     async def _join(self, near_reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
+        if self.swallowed:
+            self.swallowed -= 1
+            await asyncio.Event().wait()
         await self._passing.wait()
         try:
             far_reader, far = await asyncio.open_connection("127.0.0.1", self._target_port)

@@ -12,8 +12,8 @@ from psycopg import pq
 from psycopg.adapt import Buffer, Loader
 
 from storage_service.store.postgres import adapt
-from storage_service.store.postgres.lane import Lane
-from tests.postgres_server import MakeDatabase
+from storage_service.store.postgres.lane import Lane, NotSent
+from tests.postgres_server import MakeDatabase, PostgresServer
 
 
 class _Unreadable(Loader):
@@ -174,3 +174,62 @@ async def test_an_abandoned_lane_leaves_no_socket(make_database: MakeDatabase) -
         await waiting
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(descriptor)
+
+
+async def test_a_statement_whose_columns_have_changed_is_prepared_anew(lane: Lane) -> None:
+    await lane.send("CREATE TABLE changing (a int)", [])
+    await lane.send("INSERT INTO changing VALUES (1)", [])
+    read = "SELECT a FROM changing"
+    assert await lane.send(read, []) == [(1,)]
+    await lane.send("ALTER TABLE changing ALTER COLUMN a TYPE text", [])
+    assert await asyncio.gather(*(lane.send(read, []) for _ in range(3))) == [[("1",)]] * 3
+    await lane.send("DEALLOCATE ALL", [])
+    assert await lane.send(read, []) == [("1",)]
+
+
+async def test_what_cannot_be_read_from_the_connection_ends_it(postgres_server: PostgresServer) -> None:
+    # A message whose length can't be: libpq gives the connection up, and is neither busy nor has a result then.
+    garbled = False
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", postgres_server.port)
+
+        async def there() -> None:
+            while data := await reader.read(65536):
+                far_writer.write(data)
+
+        async def back() -> None:
+            while data := await far_reader.read(65536):
+                writer.write(b"D\x00\x00\x00\x01" + data if garbled else data)
+
+        await asyncio.wait({asyncio.create_task(there()), asyncio.create_task(back())}, return_when="FIRST_COMPLETED")
+        far_writer.close()
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as proxy:
+        url = f"postgresql://postgres@127.0.0.1:{proxy.sockets[0].getsockname()[1]}/postgres"
+        broken = Lane(await psycopg.AsyncConnection.connect(url, autocommit=True))
+        assert await broken.send("SELECT 1", []) == [(1,)]
+        garbled = True
+        with pytest.raises(psycopg.OperationalError):
+            await asyncio.wait_for(broken.send("SELECT 2", []), 5)
+        assert not broken.usable
+
+
+async def test_a_statement_that_never_went_is_told_from_one_that_did(lane: Lane) -> None:
+    went = lane.send("SELECT pg_sleep($1::float8)", [10])
+    await asyncio.sleep(0.05)
+    kept_back = [lane.send("SELECT $1::int", [number]) for number in range(130)]
+    lane.abandon()
+    outcomes = await asyncio.gather(went, *kept_back, return_exceptions=True)
+    assert type(outcomes[0]) is psycopg.OperationalError
+    assert all(type(outcome) is NotSent for outcome in outcomes[1:])
+
+
+async def test_a_statement_with_a_large_answer_is_known_for_a_while(lane: Lane) -> None:
+    statement = "SELECT repeat('x', $1::int)"
+    await lane.send(statement, [1000])
+    assert not lane.is_heavy(statement)
+    await lane.send(statement, [300_000])
+    assert lane.is_heavy(statement)
+    assert not lane.is_heavy("SELECT 1")

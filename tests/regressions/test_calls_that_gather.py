@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 from tests.regressions.conftest import Bench
 from tests.service import CallFailed
@@ -54,7 +55,7 @@ async def test_calls_that_change_one_row_each_count(bench: Bench, owner: str) ->
 
 
 async def test_puts_that_expect_a_version_agree_on_one_winner(bench: Bench, owner: str) -> None:
-    place = {"owner_id": owner, "namespace": ["a"], "key": "k"}
+    place: dict[str, Any] = {"owner_id": owner, "namespace": ["a"], "key": "k"}
     outcomes = await asyncio.gather(
         *(bench.api.call("PutItem", value=str(number), expected_version=0, **place) for number in range(64)),
         return_exceptions=True,

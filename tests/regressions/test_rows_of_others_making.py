@@ -283,3 +283,16 @@ async def test_a_thread_whose_status_is_of_another_version_can_be_changed(bench:
             await bench.api.call(method, **thread, **fields, expected_status=[1])
         assert (refused.value.reason, refused.value.metadata) == ("STATUS_MISMATCH", {"current": ""})
     assert (await bench.api.call("SetThreadStatus", **thread)).thread.status == 1
+
+
+async def test_a_cron_whose_schedule_cannot_be_read_can_be_switched_off(bench: Bench, owner: str) -> None:
+    id = f"c-{owner}"
+    await bench.connection.execute(
+        "INSERT INTO langgraph_server.crons (id, assistant_id, schedule, user_id, payload, metadata)"
+        " VALUES (%s, 'a', '61 * * * *', '', '{}', jsonb_build_object('owner', %s::text))",
+        [id, owner],
+    )
+    cron = (await bench.api.call("UpdateCron", owner_id=owner, cron_id=id, enabled=False)).cron
+    assert (cron.enabled, cron.schedule, cron.HasField("next_run_date")) == (False, "61 * * * *", False)
+    with pytest.raises(CallFailed, match="schedule"):
+        await bench.api.call("UpdateCron", owner_id=owner, cron_id=id, enabled=True)

@@ -34,15 +34,20 @@ async def several_wait(bench: Bench) -> bool:
     return await bench.number(waiting) > 1
 
 
-@pytest.mark.parametrize("writers", [4, 20])
-async def test_calls_of_others_go_on(bench: Bench, owner: str, other: str, writers: int) -> None:
+@pytest.mark.parametrize("writers", [4, 40])
+@pytest.mark.parametrize("transactions", [False, True], ids=["statements", "transactions"])
+async def test_calls_of_others_go_on(bench: Bench, owner: str, other: str, writers: int, transactions: bool) -> None:
     row: dict[str, Any] = {"owner_id": owner, "thread_id": f"t-{owner}"}
     seen: dict[str, Any] = {"owner_id": other, "thread_id": f"t-{other}"}
     await bench.api.call("CreateThread", **row)
     await bench.api.call("CreateThread", **seen)
     async with await bench.hold("threads", row["thread_id"]):
         writes = [
-            asyncio.create_task(bench.api.call("UpdateThread", metadata=f'{{"k{n}": 1}}', **row))
+            asyncio.create_task(
+                bench.api.call("SetThreadStatus", **row)
+                if transactions
+                else bench.api.call("UpdateThread", metadata=f'{{"k{n}": 1}}', **row)
+            )
             for n in range(writers)
         ]
         for _ in range(20):
@@ -57,7 +62,26 @@ async def test_calls_of_others_go_on(bench: Bench, owner: str, other: str, write
         assert not any(write.done() for write in writes)
     await asyncio.gather(*writes)
     thread = (await bench.api.call("GetThread", **row)).thread
-    assert thread.metadata.count('"k') == writers
+    assert thread.metadata.count('"k') == (0 if transactions else writers)
+
+
+async def test_a_short_wait_of_one_owner_is_not_behind_the_long_ones_of_another(
+    bench: Bench, owner: str, other: str
+) -> None:
+    stuck: dict[str, Any] = {"owner_id": owner, "thread_id": f"t-{owner}"}
+    brief: dict[str, Any] = {"owner_id": other, "thread_id": f"t-{other}"}
+    for row in (stuck, brief):
+        await bench.api.call("CreateThread", **row)
+    async with await bench.hold("threads", stuck["thread_id"]):
+        waiting = [asyncio.create_task(bench.api.call("UpdateThread", metadata='{"k": 1}', **stuck)) for _ in range(40)]
+        holder = await bench.hold("threads", brief["thread_id"])
+        update = asyncio.create_task(bench.api.call("UpdateThread", metadata='{"k": 1}', **brief))
+        await asyncio.sleep(0.2)
+        started = time.monotonic()
+        await holder.close()
+        await update
+        assert time.monotonic() - started < 0.5
+    await asyncio.gather(*waiting)
 
 
 async def test_a_write_that_waits_too_long_is_aborted(hasty: Bench, owner: str) -> None:
@@ -140,3 +164,16 @@ async def test_a_thread_that_just_got_a_run_stays_busy(bench: Bench, owner: str)
     )
     assert (status.thread.status, status.thread.values) == (2, '{"a": 1}')
     assert (await bench.api.call("GetThread", **thread)).thread.status == 2
+
+
+async def test_an_item_that_loses_its_time_to_live_meanwhile_is_found(bench: Bench, owner: str) -> None:
+    place: dict[str, Any] = {"owner_id": owner, "namespace": ["a"], "key": "k"}
+    await bench.api.call("PutItem", value="1", ttl_minutes=10, **place)
+    async with await psycopg.AsyncConnection.connect(bench.database_url) as writer:
+        await writer.execute(
+            "UPDATE langgraph_server.store_items SET ttl_minutes = NULL, expires_at = NULL WHERE owner_id = %s", [owner]
+        )
+        reading = asyncio.create_task(bench.api.call("GetItem", refresh_ttl=True, **place))
+        await bench.until_waiting(1)
+    item = (await reading).item
+    assert (item.value, item.HasField("expires_at")) == ("1", False)

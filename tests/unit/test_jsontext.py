@@ -154,3 +154,13 @@ def test_helpers() -> None:
     assert not jsontext.equal("true", "1")
     assert jsontext.equal("1", "1.00")
     assert jsontext.equal('{"a": [1, 2e0]}', '{"a":[1.0,2]}')
+
+
+def test_a_text_holds_so_many_values_and_no_more() -> None:
+    # To read many millions would keep every other call waiting.
+    many = jsontext.MOST_VALUES
+    jsontext.check("[" + "1," * (many - 2) + "1]", max_bytes=2**24)
+    jsontext.check('["' + "1," * 2 * many + '"]', max_bytes=2**24)
+    for text in ("[" + "1," * many + "1]", "[" + "[]," * many + "1]", "[" + '{"a":1},' * many + "1]"):
+        with pytest.raises(jsontext.InvalidJson, match="more than 1000000 values"):
+            jsontext.check(text, max_bytes=2**24)

@@ -9,11 +9,19 @@ from agentstorage.v1.server_pb2 import PoolFigures
 from storage_service.caller import Scope
 from storage_service.store.postgres.assistants import Assistants
 from storage_service.store.postgres.connect import DatabaseSettings
-from storage_service.store.postgres.database import Database
+from storage_service.store.postgres.database import Database, Transaction
 from storage_service.store.postgres.items import Items
 from storage_service.store.postgres.owners import RESOURCES, Owners
 from storage_service.store.postgres.runs import Runs
 from storage_service.store.postgres.threads import Threads
+from storage_service.store.tables import (
+    CHECKPOINT_BLOBS,
+    CHECKPOINT_WRITES,
+    CHECKPOINTS,
+    DISPLACED_ITEMS,
+    ITEMS,
+    THREADS,
+)
 
 
 class PostgresHandle(Assistants, Threads, Runs, Items, Owners):
@@ -44,7 +52,19 @@ class PostgresStore:
         for resource in resources:
             table, part = RESOURCES[resource]
             names.extend([table.name] if part is None else [table.name, part[0].name])
-        await self.database.run(f"TRUNCATE {', '.join(names)}", [], slow=True)
+        if ITEMS.name in names:
+            names.append(DISPLACED_ITEMS.name)
+        # The ids of threads whose checkpoints stay would be taken for ever.
+        checkpoints = (CHECKPOINTS, CHECKPOINT_BLOBS, CHECKPOINT_WRITES) if THREADS.name in names else ()
+
+        async def work(transaction: Transaction) -> None:
+            for table in checkpoints:
+                await transaction.run(
+                    f"DELETE FROM {table.name} WHERE thread_id IN (SELECT id FROM {THREADS.name})", []
+                )
+            await transaction.run(f"TRUNCATE {', '.join(names)}", [])
+
+        await self.database.atomic(work)
 
     def trouble(self) -> str:
         return self.database.trouble

@@ -42,7 +42,7 @@ class Assistants(Rows):
             f' "updated_at" = now() WHERE id = (SELECT id FROM former) RETURNING *)'
             f" SELECT {ASSISTANTS.select} FROM changed"
         )
-        rows = await self.database.run(statement, values)
+        rows = await self.run(statement, values)
         return message(ASSISTANTS, rows[0]) if rows else None
 
     async def set_latest_version(self, assistant_id: str, version: int) -> Assistant | None:
@@ -85,7 +85,7 @@ class Assistants(Rows):
             f" SELECT {ASSISTANT_VERSIONS.select} FROM versions WHERE {' AND '.join(terms) or 'true'}"
             f" ORDER BY version DESC LIMIT {values(limit)} OFFSET {values(offset)}"
         )
-        rows = await self.database.run(statement, values, again=True, slow=True)
+        rows = await self.run(statement, values, again=True, slow=True)
         return [message(ASSISTANT_VERSIONS, row) for row in rows]
 
     async def delete_assistant(self, assistant_id: str, delete_threads: bool) -> bool:

@@ -45,6 +45,8 @@ def connection_string(settings: DatabaseSettings) -> str:
         "keepalives_count": 3,
         "tcp_user_timeout": 10000,
         "application_name": "storage-service",
+        # Whatever the database itself is encoded in.
+        "client_encoding": "UTF8",
     }
     if given.get("host") in ("localhost", "127.0.0.1", "::1"):
         defaults["sslmode"] = "disable"

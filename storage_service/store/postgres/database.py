@@ -14,18 +14,19 @@ import asyncio
 import contextlib
 import logging
 import select
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor, AsyncTransaction
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from storage_service.errors import Conflict, DatabaseUnavailable
-from storage_service.store.postgres import adapt, faults, migrate
+from storage_service.store.postgres import adapt, faults
 from storage_service.store.postgres.connect import DatabaseSettings, connection_string
-from storage_service.store.postgres.lane import Lane, Row
+from storage_service.store.postgres.lane import Lane, NotSent, Row
+from storage_service.store.postgres.turns import Turns
+from storage_service.store.postgres.watch import Watch
 
 T = TypeVar("T")
 Connection = psycopg.AsyncConnection[Any]
@@ -38,11 +39,11 @@ _LARGE: Final = 65536
 _STALLED, _FROZEN_MARGIN = 0.25, 2.0
 # How long a connection is used (seconds).
 _LIFETIME: Final = 1800.0
-# The lock wait of a statement on a lane; those on connections of their own have the setting's. All other writes wait as long.
-_SHORT_LOCK_WAIT: Final = b"SET lock_timeout = '10ms'"
-_WATCH_SECONDS, _ANSWER_SECONDS, _RECOVERY_SECONDS = 1.0, 1.75, 0.5
-# How often a statement or transaction runs in all when it collides with another, a read when its connection is lost, and a look when
-# its session is.
+# How long a lock is waited for on a lane, where all other writes wait as well, and on a connection of the pool; after that the wait goes
+# on in a turn, as long as the setting says.
+_SHORTEST_LOCK_WAIT: Final = b"SET lock_timeout = '2ms'"
+_SHORT_LOCK_WAIT: Final = b"SET lock_timeout = '20ms'"
+# How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
 _TRIES: Final = 3
 
 
@@ -52,120 +53,57 @@ class Database:
     def __init__(self, settings: DatabaseSettings) -> None:
         self.settings = settings
         self.conninfo = connection_string(settings)
-        self.revision = 0
-        self.trouble = "the database has not been reached yet"
+        self._watch = Watch(self.conninfo, self, migrates=settings.migrate)
         self._pool: AsyncConnectionPool[Connection] | None = None
-        # The one that reads (True), and the one that writes.
+        # The one that reads (True), and the one that writes; and old ones that still have something to answer.
         self._lanes: dict[bool, Lane] = {}
+        self._retiring: list[Lane] = []
         self._opening_lanes: asyncio.Task[None] | None = None
-        self._watching: asyncio.Task[None] | None = None
-        self._probe: Connection | None = None
-        self._looked = asyncio.Event()
         self._returning: set[asyncio.Task[None]] = set()
         piped = settings.prepared_statements and not settings.transaction_pooler
         # Never the pool's last connection.
         self._wanted_lanes = [
             reading for reading, least in ((False, 3), (True, 4)) if piped and settings.pool_max_size >= least
         ]
-        # Writes that wait for another's lock leave room for everything else.
-        self._behind_locks = asyncio.Semaphore(max(1, settings.pool_max_size // 2))
+        # Behind a pooler a session can't be told how long to wait for locks: there all wait as long.
+        self._patience = (
+            "" if settings.transaction_pooler else f"SET LOCAL lock_timeout = {round(settings.lock_timeout * 1000)}"
+        )
+        places = max(1, settings.pool_max_size // 2)
+        self._turns = Turns(places, max(1, places // 2))
 
     # Lifecycle.
 
+    @property
+    def trouble(self) -> str:
+        """What keeps the database from serving, or ""."""
+        return self._watch.trouble
+
+    @property
+    def revision(self) -> int:
+        """The revision of the schema."""
+        return self._watch.revision
+
     async def start(self, probe_seconds: float) -> None:
         """Begin to watch, and wait for the first look at the database, but no longer than ``probe_seconds``."""
-        self._watching = asyncio.create_task(self._watch(), name="database watch")
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._looked.wait(), probe_seconds)
+        await self._watch.start(probe_seconds)
 
     async def close(self) -> None:
         """Stop watching and close every connection."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.wait({self._watching}, timeout=1)
-        await self._drop_pool()
-        await self._drop_probe()
+        await self._watch.stop()
+        await self.drop_pool()
 
-    async def _watch(self) -> None:
-        while True:
-            try:
-                trouble = await self._look()
-            # Without the watch nothing would ever serve again, so a fault of its own is reported and looked past.
-            except Exception as error:
-                log.error("the watch over the database failed", exc_info=error)
-                trouble = f"the database can't be watched ({_kind_of(error)})"
-            if trouble != self.trouble:
-                if trouble:
-                    log.warning("%s; calls get UNAVAILABLE until it serves", trouble)
-                else:
-                    log.info("the database serves")
-                self.trouble = trouble
-            self._looked.set()
-            if not trouble:
-                self._tend_lanes()
-            elif self._pool is not None:
-                await self._drop_pool()
-            await asyncio.sleep(_RECOVERY_SECONDS if trouble else _WATCH_SECONDS)
-
-    async def _look(self) -> str:
-        """What keeps the database from serving, or ""."""
-        # A session that is lost or frozen is not the database: what an old one says against it must be said by new ones too.
-        had_session, began = self._probe is not None, time.monotonic()
-        for _ in range(_TRIES):
-            trouble = await self._look_once()
-            if not (trouble and had_session) or time.monotonic() - began > 1.5 * _ANSWER_SECONDS:
-                break
-        return trouble
-
-    async def _look_once(self) -> str:
-        # A frozen server answers neither a query nor its cancellation, so the look is left behind, not waited for.
-        looking = asyncio.create_task(self._connect_and_look())
-        try:
-            done, _ = await asyncio.wait({looking}, timeout=_ANSWER_SECONDS if self._pool else None)
-        except asyncio.CancelledError:
-            looking.add_done_callback(forget)
-            looking.cancel()
-            raise
-        if not done:
-            probe, self._probe = self._probe, None
-
-            def leave(look: asyncio.Task[str]) -> None:
-                forget(look)
-                if probe is not None:
-                    probe.pgconn.finish()
-
-            looking.add_done_callback(leave)
-            looking.cancel()
-            return f"the database did not answer within {_ANSWER_SECONDS:g} s"
-        try:
-            return looking.result()
-        except psycopg.Error as error:
-            await self._drop_probe()
-            return f"the database can't be reached ({faults.why_unreachable(error)}); check DATABASE_URL and that Postgres is up"
-        except migrate.MigrationError as error:
-            return str(error)
-
-    async def _connect_and_look(self) -> str:
-        if self._probe is None or self._probe.closed:
-            self._probe = await psycopg.AsyncConnection.connect(self.conninfo, autocommit=True, prepare_threshold=None)
-        if self._pool is None and self.settings.migrate:
-            await migrate.migrate(self.conninfo)
-        self.revision = await migrate.revision(self._probe)
-        if self.revision != migrate.LATEST:
-            return f"the database has schema revision {self.revision}, this server needs {migrate.LATEST}; " + (
-                "run storage-service migrate" if self.revision < migrate.LATEST else "upgrade the server"
-            )
-        if self._pool is None:
-            await self._open_pool()
-        return ""
-
-    async def _open_pool(self) -> None:
+    async def open_pool(self) -> None:
+        """Open the pool and the lanes; for the watch."""
         settings = self.settings
-        plain = settings.transaction_pooler or not settings.prepared_statements
 
         async def configure(connection: Connection) -> None:
             adapt.register(connection)
-            connection.prepare_threshold = None if plain else 2
+            connection.prepare_threshold = (
+                2 if settings.prepared_statements and not settings.transaction_pooler else None
+            )
+            if self._patience:
+                await connection.execute(_SHORT_LOCK_WAIT)
 
         pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             self.conninfo,
@@ -189,21 +127,18 @@ class Database:
         for reading in self._wanted_lanes:
             await self._open_lane(reading)
 
-    async def _drop_pool(self) -> None:
+    async def drop_pool(self) -> None:
+        """Close the pool and the lanes; for the watch."""
         pool, self._pool = self._pool, None
-        lanes = list(self._lanes.values())
+        lanes = [*self._lanes.values(), *self._retiring]
         self._lanes.clear()
+        self._retiring.clear()
         for lane in lanes:
             lane.abandon()
         if pool is not None:
             for lane in lanes:
                 await pool.putconn(lane.connection)
             await pool.close(timeout=1)
-
-    async def _drop_probe(self) -> None:
-        probe, self._probe = self._probe, None
-        if probe is not None:
-            probe.pgconn.finish()
 
     # Lanes.
 
@@ -215,12 +150,12 @@ class Database:
         try:
             if not reading:
                 # A write that waits for another's row holds up those behind it: it goes to a connection of its own soon.
-                await connection.execute(_SHORT_LOCK_WAIT)
+                await connection.execute(_SHORTEST_LOCK_WAIT)
         except BaseException:
             await self._give_back(pool, connection)
             raise
         if pool is self._pool:
-            self._lanes[reading] = Lane(connection)
+            self._lanes[reading] = Lane(connection, reads=reading)
         else:  # dropped meanwhile
             await self._give_back(pool, connection)
 
@@ -229,24 +164,30 @@ class Database:
             for reading in self._wanted_lanes:
                 await self._open_lane(reading)
         except psycopg.Error as error:
-            log.warning("no connection for many statements at once: %s", _kind_of(error))
+            log.warning("no connection for many statements at once: %s", faults.kind_of(error))
 
-    def _fit_lane(self, reading: bool) -> Lane | None:
+    def _fit_lane(self, reading: bool, statement: str) -> Lane | None:
         """The lane, when it is fit for one more statement. Reads have one of their own, since a write may wait for a lock."""
         lane = self._lanes.get(reading)
-        if lane is None or not lane.usable or (lane.in_flight and lane.waited > _STALLED):
+        if lane is None or not lane.usable or lane.is_heavy(statement) or (lane.in_flight and lane.waited > _STALLED):
             return None
         return lane
 
-    def _tend_lanes(self) -> None:
-        """Give up lanes that do not answer, or have lived long, return to the pool what cannot be used, and open what is missing."""
+    def tend(self) -> None:
+        """Give up lanes that do not answer, replace those that have lived long, and open what is missing; for the watch."""
         for reading, lane in list(self._lanes.items()):
+            if lane.age > _LIFETIME or lane.is_full:
+                self._retiring.append(self._lanes.pop(reading))
+        for lane in [*self._lanes.values(), *self._retiring]:
             is_frozen = lane.waited > self.settings.statement_timeout + _FROZEN_MARGIN
-            is_old = not lane.in_flight and (lane.age > _LIFETIME or lane.is_full)
-            if lane.usable and (is_frozen or is_old):
+            if lane.usable and (is_frozen or (lane in self._retiring and not lane.in_flight)):
                 lane.abandon()
-            if not lane.usable and self._pool is not None:
-                del self._lanes[reading]
+        for reading, lane in list(self._lanes.items()):
+            if not lane.usable:
+                self._retiring.append(self._lanes.pop(reading))
+        for lane in [lane for lane in self._retiring if not lane.usable]:
+            self._retiring.remove(lane)
+            if self._pool is not None:
                 self._return(self._pool, lane.connection)
         is_missing = len(self._lanes) < len(self._wanted_lanes)
         if is_missing and (self._opening_lanes is None or self._opening_lanes.done()):
@@ -258,6 +199,7 @@ class Database:
         self,
         statement: str,
         values: Sequence[Any],
+        owner: str | None = None,
         *,
         reads: bool = False,
         again: bool = False,
@@ -267,47 +209,72 @@ class Database:
 
         ``reads`` says that it locks nothing; ``again``, as a read, that it may run twice, so that a lost connection is made good by a
         second try; ``slow`` that it may take long, so that it gets a connection of its own and ends when the call is cancelled.
+        ``owner`` is whose rows they are: work of one owner that waits for locks does not hold up another's.
         """
-        for left in reversed(range(_TRIES)):
-            try:
-                return await self._run_once(statement, values, slow, reads)
-            except Exception as error:
-                # A statement that collided has left no trace; one whose connection was lost may have.
-                lost = (again or reads) and faults.is_connection_lost(error)
-                if left and (faults.is_collision(error) or lost):
-                    slow = True
-                    continue
-                raise self._failure(error) from error
-        raise Conflict()
-
-    async def _run_once(self, statement: str, values: Sequence[Any], slow: bool, reads: bool) -> list[Row]:
-        lane = None if slow or _is_large(values) else self._fit_lane(reads)
+        lane = None if slow or _is_large(values) else self._fit_lane(reads, statement)
         if lane is not None:
             try:
                 return await lane.send(statement, values)
+            except NotSent:
+                # Nor will it be: its lane is gone.
+                return await self._run_alone(statement, values, owner, again or reads)
             except psycopg.errors.LockNotAvailable:
-                # It did not run: it waits for its lock elsewhere.
-                async with self._behind_locks:
-                    return await self._run_alone(statement, values)
-            except psycopg.errors.InvalidSqlStatementName:
-                # Nor did this: the statement that was to prepare it failed.
-                lane = None
-        return await self._run_alone(statement, values)
+                return await self._run_alone(statement, values, owner, again or reads, is_patient=True)
+            except psycopg.Error as error:
+                if not self._may_run_again(error, again or reads):
+                    raise self._failure(error) from error
+        return await self._run_alone(statement, values, owner, again or reads)
 
-    async def _run_alone(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        async with self._connection() as connection:
-            return await _execute(connection, statement, values)
+    async def _run_alone(
+        self, statement: str, values: Sequence[Any], owner: str | None, again: bool, *, is_patient: bool = False
+    ) -> list[Row]:
+        async def work(connection: Connection, is_patient: bool) -> list[Row]:
+            if not is_patient:
+                return await _execute(connection, statement, values)
+            async with connection.transaction():
+                await connection.execute(self._patience)
+                return await _execute(connection, statement, values)
 
-    async def atomic(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        return await self._on_connection(work, owner, again, is_patient)
+
+    async def atomic(self, work: Callable[[Transaction], Awaitable[T]], owner: str | None = None) -> T:
         """Run statements as one transaction; again, up to three times in all, when it collides with another."""
+
+        async def transaction(connection: Connection, is_patient: bool) -> T:
+            async with connection.transaction() as transaction:
+                if is_patient:
+                    await connection.execute(self._patience)
+                return await work(Transaction(connection, transaction))
+
+        return await self._on_connection(transaction, owner, False, False)
+
+    async def _on_connection(
+        self, work: Callable[[Connection, bool], Awaitable[T]], owner: str | None, again: bool, is_patient: bool
+    ) -> T:
+        """Do work on a connection of the pool. What waits for another's lock for more than a moment does so in its owner's turn."""
         for left in reversed(range(_TRIES)):
             try:
-                async with self._connection() as connection, connection.transaction() as transaction:
-                    return await work(Transaction(connection, transaction))
-            except Exception as error:
-                if not (faults.is_collision(error) and left):
+                if not is_patient:
+                    try:
+                        async with self._connection() as connection:
+                            return await work(connection, False)
+                    except psycopg.errors.LockNotAvailable:
+                        if not self._patience:
+                            raise
+                is_patient = True
+                async with self._turns.of(owner), self._connection() as connection:
+                    return await work(connection, True)
+            except psycopg.Error as error:
+                if not (left and self._may_run_again(error, again)):
                     raise self._failure(error) from error
+            except (PoolTimeout, PoolClosed, TooManyRequests) as error:
+                raise self._failure(error) from error
         raise Conflict()
+
+    @staticmethod
+    def _may_run_again(error: psycopg.Error, again: bool) -> bool:
+        # A statement that collided has left no trace; one whose connection was lost may have.
+        return faults.is_collision(error) or (again and faults.is_connection_lost(error))
 
     def _failure(self, error: Exception) -> Exception:
         """What the error means to a client; faults of this server stay what they are."""
@@ -387,15 +354,3 @@ def _is_lost(connection: Connection) -> bool:
     poller = select.poll()
     poller.register(connection.fileno(), select.POLLIN | select.POLLHUP)
     return bool(poller.poll(0))
-
-
-def forget(task: asyncio.Task[Any]) -> None:
-    """Take note of how a task ended that was left behind, so that asyncio does not report it as lost."""
-    if not task.cancelled():
-        task.exception()
-
-
-def _kind_of(error: BaseException) -> str:
-    """What kind of error it is, without its text, which may quote the connection string."""
-    state = getattr(error, "sqlstate", None)
-    return f"{type(error).__name__}, SQLSTATE {state}" if state else type(error).__name__

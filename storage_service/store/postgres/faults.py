@@ -100,3 +100,9 @@ def is_unavailable(state: str) -> bool:
         or state in POOLER_LOST_STATEMENT
         or state in (TOO_MANY_CONNECTIONS, READ_ONLY_TRANSACTION)
     )
+
+
+def kind_of(error: BaseException) -> str:
+    """What kind of error it is, without its text, which may quote the connection string."""
+    state = getattr(error, "sqlstate", None)
+    return f"{type(error).__name__}, SQLSTATE {state}" if state else type(error).__name__

@@ -69,6 +69,8 @@ class _Plan:
     reads: bool = False
     again: bool = False
     slow: bool = False
+    # What tells whether there is nothing, where a change meanwhile may have hidden it.
+    otherwise: Statement | None = None
 
 
 class Items(Rows):
@@ -78,9 +80,9 @@ class Items(Rows):
         plans = [self._plan(operation) for operation in operations]
         if len(plans) == 1 and len(plans[0].statements) == 1:
             [(statement, values)] = plans[0].statements
-            rows = await self.database.run(
-                statement, values, reads=plans[0].reads, again=plans[0].again, slow=plans[0].slow
-            )
+            rows = await self.run(statement, values, reads=plans[0].reads, again=plans[0].again, slow=plans[0].slow)
+            if not rows and plans[0].otherwise is not None:
+                rows = await self.run(*plans[0].otherwise, reads=True)
             return [plans[0].read([rows])]
 
         # Batches that write the same items in other orders would wait for each other until Postgres finds it out, a second later.
@@ -99,7 +101,7 @@ class Items(Rows):
                     raise
             return results
 
-        return await self.database.atomic(work)
+        return await self.atomic(work)
 
     def _locks(self, operations: Sequence[Operation]) -> list[Statement]:
         """The statement that takes the turns of the items that a batch writes, in one order for all batches; none for a single item."""
@@ -156,8 +158,10 @@ class Items(Rows):
             item = message(ITEMS, results[0][0]) if results[0] else None
             return pb.GetItemResponse(item=item)
 
-        statement = (_GET_REFRESHED if get.refresh_ttl else _GET, self._identity(get))
-        return _Plan([statement], read, reads=not get.refresh_ttl, again=True)
+        values = self._identity(get)
+        if get.refresh_ttl:
+            return _Plan([(_GET_REFRESHED, values)], read, again=True, otherwise=(_GET, values))
+        return _Plan([(_GET, values)], read, reads=True, again=True)
 
     def _delete(self, delete: Delete) -> _Plan:
         def read(results: list[list[Row]]) -> Result:

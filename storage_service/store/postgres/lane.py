@@ -26,17 +26,27 @@ from psycopg.adapt import Buffer, PyFormat, Transformer
 from psycopg.errors import LockNotAvailable, error_from_result
 
 Row = tuple[Any, ...]
+# SQLSTATEs of a prepared statement that has gone, or whose columns are others now.
+_STALE: Final = ("26000", "0A000")
 _MOST_PREPARED: Final = 500
 # One group is at work while the next is on its way.
 _GROUPS: Final = 2
+# After so many groups with it failed, a statement goes alone; one that fails by itself does at once.
+_MOST_FAILURES: Final = 3
+# An answer of more characters would hold up those behind it: for so many seconds such statements go elsewhere.
+_HEAVY, _HEAVY_SECONDS = 262144, 1.0
 # What a group holds at most; in bytes, the values that go into it.
 _GROUP_STATEMENTS, _GROUP_BYTES = 64, 262144
+
+
+class NotSent(psycopg.OperationalError):
+    """The connection was lost before the statement went: it has not run."""
 
 
 class _Sent:
     """A statement with its values, until it is answered."""
 
-    __slots__ = ("alone", "bound", "future", "rows", "since", "statement")
+    __slots__ = ("bound", "failures", "future", "rows", "since", "statement")
 
     def __init__(
         self, statement: str, bound: Sequence[Buffer | None], future: asyncio.Future[list[Row]], since: float
@@ -45,9 +55,14 @@ class _Sent:
         self.bound = bound
         self.future = future
         self.since = since
-        # Whether it goes without others, since a group with it failed.
-        self.alone = False
+        # How many groups with it failed: by itself, or by others.
+        self.failures = 0
         self.rows: list[Row] = []
+
+    @property
+    def alone(self) -> bool:
+        """Whether it goes without others."""
+        return self.failures >= _MOST_FAILURES
 
     def fail(self, error: psycopg.Error) -> None:
         """Tell the caller, if it still waits."""
@@ -75,11 +90,13 @@ class Lane:
     """Runs statements on one connection, many in flight; those sent before others run before them, or in one transaction with them.
 
     The connection must be in autocommit and belong to nobody else. Statements that may take long, and values of many kilobytes, belong
-    on a connection of their own: those behind them wait.
+    on a connection of their own: those behind them wait. With ``reads`` nothing is written, and each is answered at once.
     """
 
-    def __init__(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection[Any], *, reads: bool = False) -> None:
         self.connection = connection
+        self._reads = reads
+        self._heavy: dict[str, float] = {}
         self._pg = connection.pgconn
         self._loop = asyncio.get_running_loop()
         self._transformer = Transformer(connection)
@@ -110,6 +127,10 @@ class Lane:
         """Whether it has prepared so many statements that a new connection is better."""
         return len(self._prepared) > _MOST_PREPARED
 
+    def is_heavy(self, statement: str) -> bool:
+        """Whether a statement of this text had a large answer just now."""
+        return bool(self._heavy) and self._heavy.get(statement, 0.0) > self._loop.time()
+
     @property
     def age(self) -> float:
         """The seconds since the lane was opened."""
@@ -125,7 +146,7 @@ class Lane:
     def send(self, statement: str, values: Sequence[Any]) -> asyncio.Future[list[Row]]:
         """Send a statement with ``$1``.. places; the future gets its rows, or a psycopg.Error."""
         if self._broken is not None:
-            raise psycopg.OperationalError("the connection is lost") from self._broken
+            raise NotSent("the connection is lost") from self._broken
         bound = self._transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
         sent = _Sent(statement, bound, self._loop.create_future(), self._loop.time())
         self._waiting.append(sent)
@@ -196,7 +217,8 @@ class Lane:
         except psycopg.OperationalError as error:
             self._break(error)
             return
-        while self._groups and not self._pg.is_busy():
+        # A connection that is lost is not busy either.
+        while self._groups and self._pg.status == pq.ConnStatus.OK and not self._pg.is_busy():
             result = self._pg.get_result()
             if result is not None:
                 self._take(self._groups[0], result)
@@ -227,6 +249,11 @@ class Lane:
             except (psycopg.Error, ValueError) as error:
                 # It did run, and is kept with its group: only its answer can't be read.
                 sent.fail(psycopg.DataError(f"a row can't be read: {type(error).__name__}"))
+                return
+            if len(sent.rows) == 1 and any(type(value) is str and len(value) > _HEAVY for value in sent.rows[0]):
+                self._heavy[sent.statement] = self._loop.time() + _HEAVY_SECONDS
+            if self._reads:
+                sent.future.set_result(sent.rows)
 
     def _finish(self, group: _Group) -> None:
         """Answer a group that is committed; send the statements of one that failed again, each by itself."""
@@ -238,12 +265,21 @@ class Lane:
         for name in group.names:
             # Whether preparing or executing failed is not known here: the next one prepares anew, under another name.
             self._prepared.pop(name, None)
-        for sent in reversed(group.statements):
+        failed = group.failed
+        if failed is not None:
+            # What it was prepared as may be the cause, after a change of the schema.
+            is_fresh = failed.statement in group.names
+            self._prepared.pop(failed.statement, None)
+            is_stale = group.error.sqlstate in _STALE and not is_fresh and failed.failures < _MOST_FAILURES
             # One that waits for a lock would only make the others wait again.
-            if len(group.statements) == 1 or (sent is group.failed and isinstance(group.error, LockNotAvailable)):
+            if isinstance(group.error, LockNotAvailable) or (len(group.statements) == 1 and not is_stale):
+                failed.fail(group.error)
+            failed.failures = _MOST_FAILURES
+        for sent in reversed(group.statements):
+            if failed is None and len(group.statements) == 1:
                 sent.fail(group.error)
-            else:
-                sent.alone = True
+            elif not sent.future.done():
+                sent.failures += 1
                 sent.rows = []
                 self._waiting.appendleft(sent)
 
@@ -255,11 +291,14 @@ class Lane:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._pg.finish()
-        lost = [*itertools.chain.from_iterable(group.statements for group in self._groups), *self._waiting]
+        sent_already = list(itertools.chain.from_iterable(group.statements for group in self._groups))
+        waiting = list(self._waiting)
         self._groups.clear()
         self._waiting.clear()
-        for sent in lost:
+        for sent in sent_already:
             sent.fail(psycopg.OperationalError("the connection is lost"))
+        for sent in waiting:
+            sent.fail(NotSent("the connection is lost"))
 
     def abandon(self) -> None:
         """Give up a connection that does not answer."""

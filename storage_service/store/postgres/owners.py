@@ -61,7 +61,7 @@ class Owners(Rows):
             parts.append(
                 f"SELECT {int(resource)}, count(*), coalesce(sum(bytes), 0)::int8 FROM ({rows}) AS r{int(resource)}"
             )
-        rows_found = await self.database.run(" UNION ALL ".join(parts), values, again=True, slow=True)
+        rows_found = await self.run(" UNION ALL ".join(parts), values, again=True, slow=True)
         return [ResourceUsage(resource=row[0], rows=row[1], bytes=row[2]) for row in sorted(rows_found)]
 
     async def erase(self, limit: int) -> int:
@@ -116,7 +116,7 @@ class Owners(Rows):
             f"SELECT {table.select} FROM (SELECT id AS parent FROM {owners.name} WHERE {own}) AS parents"
             f" JOIN {table.name} ON {column} = parents.parent WHERE {rest} ORDER BY {', '.join(keys)} LIMIT {values(page.limit)}"
         )
-        rows = await self.database.run(statement, values, again=True, slow=True)
+        rows = await self.run(statement, values, again=True, slow=True)
         return [message(table, row) for row in rows]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
 from storage_service.errors import AlreadyExists
@@ -15,6 +15,7 @@ from storage_service.store.postgres.lane import Row
 from storage_service.store.tables import ASSISTANTS, RUNS, THREADS, Column, M, Table
 from storage_service.store.where import Equals, Where
 
+T = TypeVar("T")
 SCHEMA = '"langgraph_server"'
 # Set by the database when a row is made.
 _STAMPED = frozenset({"created_at", "updated_at"})
@@ -84,6 +85,16 @@ class Rows:
         """The owner, or None for all."""
         return self.scope.id if isinstance(self.scope, Owner) else None
 
+    async def run(
+        self, statement: str, values: Values, *, reads: bool = False, again: bool = False, slow: bool = False
+    ) -> list[Row]:
+        """Run one statement for the scope; see :meth:`Database.run`."""
+        return await self.database.run(statement, values, self.owner_id, reads=reads, again=again, slow=slow)
+
+    async def atomic(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
+        """Run statements as one transaction for the scope; see :meth:`Database.atomic`."""
+        return await self.database.atomic(work, self.owner_id)
+
     def visible(self, table: Table[Any], access: Access, values: Values) -> str:
         """The condition that the scope may see a row."""
         if isinstance(self.scope, AllOwners):
@@ -129,7 +140,7 @@ class Rows:
 
     async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
         _, values = self.new_row(table, row, request_id)
-        rows = await self.database.run(_insert_statement(table, isinstance(self.scope, Owner)), values)
+        rows = await self.run(_insert_statement(table, isinstance(self.scope, Owner)), values)
         if rows:
             return Inserted(message(table, rows[0]), True)
         return await self.existing(table, getattr(row, table.id))
@@ -139,7 +150,7 @@ class Rows:
         values = Values()
         conditions = self.conditions(table, [Equals(table.id, id)], Access.OWN, values)
         statement = f'SELECT "request_id", {table.select} FROM {table.name} WHERE {conditions}'
-        rows = await self.database.run(statement, values, reads=True)
+        rows = await self.run(statement, values, reads=True)
         if not rows:
             raise AlreadyExists(table.resource, id)
         return Inserted(message(table, rows[0][1:]), False, rows[0][0] or "")
@@ -159,14 +170,14 @@ class Rows:
         else:
             values = Values([self.scope.id] if isinstance(self.scope, Owner) else [])
             values += [table.columns[term.field].dump(term.value) for term in where if isinstance(term, Equals)]
-        rows = await self.database.run(statement, values, reads=True)
+        rows = await self.run(statement, values, reads=True)
         return message(table, rows[0], fields) if rows else None
 
     async def find(
         self, table: Table[M], where: Sequence[Where], order: Order, page: Page, access: Access = Access.SEARCH
     ) -> list[M]:
         statement, values = self.search(table, where, order, page, access)
-        rows = await self.database.run(statement, values, again=True, slow=True)
+        rows = await self.run(statement, values, again=True, slow=True)
         return [message(table, row, page.fields) for row in rows]
 
     def search(
@@ -212,11 +223,11 @@ class Rows:
         async def work(transaction: Transaction) -> list[Row]:
             return (await transaction.run_all([*locks, (statement, values)]))[-1]
 
-        return await self.database.atomic(work)
+        return await self.atomic(work)
 
     async def number(self, statement: str, values: Values, *, again: bool = False, slow: bool = False) -> int:
         """Run a statement that gives one number."""
-        rows = await self.database.run(statement, values, again=again, slow=slow)
+        rows = await self.run(statement, values, again=again, slow=slow)
         return int(rows[0][0])
 
     async def update(self, table: Table[M], where: Sequence[Where], changes: Sequence[Change]) -> M | None:
@@ -225,7 +236,7 @@ class Rows:
         conditions = self.conditions(table, where, Access.OWN, values)
         terms.append('"updated_at" = now()')
         statement = f"UPDATE {table.name} SET {', '.join(terms)} WHERE {conditions} RETURNING {table.select}"
-        rows = await self.database.run(statement, values)
+        rows = await self.run(statement, values)
         return message(table, rows[0]) if rows else None
 
     async def delete(self, table: Table[Any], where: Sequence[Where]) -> int:

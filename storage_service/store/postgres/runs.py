@@ -42,7 +42,7 @@ class Runs(Rows):
             )
             if id and must_exist
         ]
-        rows = await (self.behind_locks(locks, statement, values) if locks else self.database.run(statement, values))
+        rows = await (self.behind_locks(locks, statement, values) if locks else self.run(statement, values))
         no_thread, no_assistant, made, *row = rows[0]
         if no_thread:
             raise NotFound("thread", cron.thread_id)
@@ -64,7 +64,7 @@ class Runs(Rows):
         thread = self._missing(THREADS, run.thread_id, False, values)
         assistant = self._missing(ASSISTANTS, run.assistant_id, False, values)
         insert = self._insert_if(RUNS, terms, f"NOT ({thread} OR {assistant})")
-        rows = await self.database.run(f"{insert} RETURNING {RUNS.select}", values)
+        rows = await self.run(f"{insert} RETURNING {RUNS.select}", values)
         if not rows and (missing := await self._foreign_reference(run)):
             raise NotFound(missing, run.thread_id if missing == "thread" else run.assistant_id)
         return rows[0] if rows else None
@@ -112,7 +112,7 @@ class Runs(Rows):
             self._missing(table, id, False, values)
             for table, id in ((THREADS, run.thread_id), (ASSISTANTS, run.assistant_id))
         ]
-        rows = await self.database.run(f"SELECT {', '.join(terms)}", values, reads=True)
+        rows = await self.run(f"SELECT {', '.join(terms)}", values, reads=True)
         no_thread, no_assistant = rows[0]
         return "thread" if no_thread else "assistant" if no_assistant else ""
 

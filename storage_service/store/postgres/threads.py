@@ -92,7 +92,7 @@ class Threads(Rows):
             + f" SELECT EXISTS (SELECT FROM copy), {THREADS.select} FROM copy"
             f" UNION ALL SELECT false, {THREADS.select} FROM source WHERE NOT EXISTS (SELECT FROM copy)"
         )
-        rows = await self.database.run(statement, values, slow=True)
+        rows = await self.run(statement, values, slow=True)
         if not rows:
             return None
         if rows[0][0]:
@@ -126,7 +126,7 @@ class Threads(Rows):
             " UNION ALL SELECT id, '', values, '{}', '[]', metadata, interrupts, NULL, coalesce(state_updated_at, created_at), 0"
             " FROM thread) AS state ORDER BY id DESC LIMIT 1"
         )
-        rows = await self.database.run(statement, values, reads=True)
+        rows = await self.run(statement, values, reads=True)
         return message(THREAD_STATES, rows[0]) if rows else None
 
     async def add_thread_state(self, state: ThreadState) -> Inserted[ThreadState] | None:
@@ -168,7 +168,7 @@ class Threads(Rows):
                 rows = await (
                     self.behind_locks([self.lock(THREADS, own, Access.OWN)], statement, values)
                     if locked
-                    else self.database.run(statement, values)
+                    else self.run(statement, values)
                 )
             except Conflict as error:
                 # The same checkpoint id was added meanwhile: the unique index refused the second.
@@ -191,7 +191,7 @@ class Threads(Rows):
             f"SELECT {THREAD_STATES.select} FROM {THREAD_STATES.name} WHERE checkpoint_id = {values(checkpoint_id)}"
             f" AND thread_id = (SELECT id FROM {THREADS.name} WHERE {conditions}) ORDER BY id DESC LIMIT 1"
         )
-        rows = await self.database.run(statement, values, reads=True)
+        rows = await self.run(statement, values, reads=True)
         return message(THREAD_STATES, rows[0]) if rows else None
 
     async def list_thread_states(
@@ -212,7 +212,7 @@ class Threads(Rows):
             f" AND {' AND '.join(terms)} ORDER BY id DESC LIMIT {values(page.limit)} OFFSET {values(page.offset)})"
             " AS state ON true ORDER BY state.position DESC"
         )
-        rows = await self.database.run(statement, values, again=True, slow=True)
+        rows = await self.run(statement, values, again=True, slow=True)
         if not rows or rows[0][0]:
             return None
         return [message(THREAD_STATES, row[1:-1], page.fields) for row in rows if row[-1] is not None]
