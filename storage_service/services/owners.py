@@ -8,6 +8,7 @@ from typing import Any, Final
 from google.protobuf.message import Message
 
 from agentstorage.v1 import owner_pb2 as pb
+from storage_service.errors import DeadlineExceeded
 from storage_service.services import Call
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
@@ -39,7 +40,7 @@ _EXPORTED: dict[str, Table[Any]] = {
 }
 _ERASED_ROWS: Final = 200
 # Rows are gathered into messages of about this many bytes, so that large rows go one by one.
-_MESSAGE_BYTES, _MESSAGE_ROWS = 1024 * 1024, 100
+_MESSAGE_BYTES, _MESSAGE_ROWS, _FIRST_ROWS = 1024 * 1024, 100, 10
 # EraseOwner stops this many seconds before its time is over.
 _MARGIN_SECONDS: Final = 1.0
 
@@ -51,9 +52,16 @@ class OwnerService:
         return pb.GetOwnerUsageResponse(usage=await call.rows.usage())
 
     async def erase_owner(self, request: pb.EraseOwnerRequest, call: Call) -> pb.EraseOwnerResponse:
-        total = 0
+        total, rows = 0, _ERASED_ROWS
         while True:
-            deleted = await call.rows.erase(_ERASED_ROWS)
+            try:
+                deleted = await call.rows.erase(rows)
+            except DeadlineExceeded:
+                # So many were too much for one statement: threads may have very much hanging on them.
+                if rows == 1:
+                    raise
+                rows //= 2
+                continue
             total += deleted
             if not deleted:
                 return pb.EraseOwnerResponse(done=True, deleted=total)
@@ -63,9 +71,13 @@ class OwnerService:
     async def export_owner(self, request: pb.ExportOwnerRequest, call: Call) -> AsyncIterator[pb.ExportOwnerResponse]:
         for field, table in _EXPORTED.items():
             after: tuple[Any, ...] | None = None
+            wanted = _FIRST_ROWS
             while True:
                 rows: list[Message]
-                rows, after = await call.rows.export(table, after, _MESSAGE_ROWS)
+                rows, after = await call.rows.export(table, after, wanted)
+                # No more at once than what makes a message, as far as the last ones tell.
+                is_large = sum(row.ByteSize() for row in rows) > _MESSAGE_BYTES
+                wanted = max(1, wanted // 2) if is_large else min(_MESSAGE_ROWS, wanted * 2)
                 response, size = pb.ExportOwnerResponse(), 0
                 for row in rows:
                     if size and size + row.ByteSize() > _MESSAGE_BYTES:

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
-from storage_service.store.postgres import DatabaseSettings, PostgresStore
+from storage_service.store.postgres import DatabaseSettings, PostgresStore, migrate
 from storage_service.store.postgres.assign_owner import assign_owner
 from storage_service.store.postgres.connect import connection_string
 from storage_service.store.postgres.migrate import migrate
@@ -28,6 +28,7 @@ TEXTS = [json.dumps(text) for text in ('{"a":1}', "[1]", '"{}"', '{"owner":"x"}'
 @pytest.fixture(params=[False, True], ids=["direct", "pooler"])
 async def service(request: pytest.FixtureRequest, empty: str) -> AsyncIterator[Api]:
     """The service on the database ``empty``, with settings of its sessions and, as behind a pooler, without any."""
+    await migrate.migrate(empty)
     store = PostgresStore(DatabaseSettings(empty, transaction_pooler=request.param))
     await store.start(30)
     assert not store.trouble()
@@ -78,6 +79,13 @@ async def test_a_string_stays_a_string_when_others_change_the_rest_of_its_row(
     assert (state["values"], state["interrupts"], state["tasks"]) == (json.loads(text),) * 2 + ([json.loads(text)],)
 
 
+async def test_a_server_behind_a_pooler_leaves_the_migration_to_others(make_database: MakeDatabase) -> None:
+    store = PostgresStore(DatabaseSettings(make_database(), transaction_pooler=True))
+    await store.start(30)
+    assert "run storage-service migrate" in store.trouble()
+    await store.close()
+
+
 async def test_every_row_is_stored_as_it_is_with_settings_of_the_session(
     make_database: MakeDatabase, owner: str
 ) -> None:
@@ -85,6 +93,7 @@ async def test_every_row_is_stored_as_it_is_with_settings_of_the_session(
     ways: tuple[dict[str, Any], ...] = ({}, {"transaction_pooler": True}, {"prepared_statements": False})
     for settings in ways:
         url = make_database()
+        await migrate.migrate(url)
         store = PostgresStore(DatabaseSettings(url, **settings))
         await store.start(30)
         try:

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import select
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import psycopg
 from psycopg import AsyncRawCursor, AsyncTransaction
@@ -53,7 +53,8 @@ class Database:
     def __init__(self, settings: DatabaseSettings) -> None:
         self.settings = settings
         self.conninfo = connection_string(settings)
-        self._watch = Watch(self.conninfo, self, migrates=settings.migrate)
+        # What a migration sets for its session a pooler would carry over to another client.
+        self._watch = Watch(self.conninfo, self, migrates=settings.migrate and not settings.transaction_pooler)
         self._pool: AsyncConnectionPool[Connection] | None = None
         # The one that reads (True), and the one that writes; and old ones that still have something to answer.
         self._lanes: dict[bool, Lane] = {}
@@ -222,7 +223,7 @@ class Database:
                 return await self._run_alone(statement, values, owner, again or reads, is_patient=True)
             except psycopg.Error as error:
                 if not self._may_run_again(error, again or reads):
-                    raise self._failure(error) from error
+                    self._fail(error)
         return await self._run_alone(statement, values, owner, again or reads)
 
     async def _run_alone(
@@ -266,9 +267,9 @@ class Database:
                     return await work(connection, True)
             except psycopg.Error as error:
                 if not (left and self._may_run_again(error, again)):
-                    raise self._failure(error) from error
+                    self._fail(error)
             except (PoolTimeout, PoolClosed, TooManyRequests) as error:
-                raise self._failure(error) from error
+                self._fail(error)
         raise Conflict()
 
     @staticmethod
@@ -276,12 +277,15 @@ class Database:
         # A statement that collided has left no trace; one whose connection was lost may have.
         return faults.is_collision(error) or (again and faults.is_connection_lost(error))
 
-    def _failure(self, error: Exception) -> Exception:
-        """What the error means to a client; faults of this server stay what they are."""
-        failure = faults.translate(error)
+    @staticmethod
+    def _fail(error: Exception) -> NoReturn:
+        """Raise what the error means to a client; faults of this server stay what they are."""
         if isinstance(error, psycopg.Error) and error.sqlstate in faults.POOLER_LOST_STATEMENT:
             log.error("a pooler lost a prepared statement; set DATABASE_TRANSACTION_POOLER=true")
-        return failure or error
+        failure = faults.translate(error)
+        if failure is None:
+            raise error
+        raise failure from error
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
