@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
-from storage_service.store.postgres import DatabaseSettings, PostgresStore, migrate
+from storage_service.store.postgres import DatabaseSettings, PostgresStore
 from storage_service.store.postgres.assign_owner import assign_owner
 from storage_service.store.postgres.connect import connection_string
 from storage_service.store.postgres.migrate import migrate
@@ -28,7 +28,7 @@ TEXTS = [json.dumps(text) for text in ('{"a":1}', "[1]", '"{}"', '{"owner":"x"}'
 @pytest.fixture(params=[False, True], ids=["direct", "pooler"])
 async def service(request: pytest.FixtureRequest, empty: str) -> AsyncIterator[Api]:
     """The service on the database ``empty``, with settings of its sessions and, as behind a pooler, without any."""
-    await migrate.migrate(empty)
+    await migrate(empty)
     store = PostgresStore(DatabaseSettings(empty, transaction_pooler=request.param))
     await store.start(30)
     assert not store.trouble()
@@ -93,7 +93,7 @@ async def test_every_row_is_stored_as_it_is_with_settings_of_the_session(
     ways: tuple[dict[str, Any], ...] = ({}, {"transaction_pooler": True}, {"prepared_statements": False})
     for settings in ways:
         url = make_database()
-        await migrate.migrate(url)
+        await migrate(url)
         store = PostgresStore(DatabaseSettings(url, **settings))
         await store.start(30)
         try:
