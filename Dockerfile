@@ -25,16 +25,20 @@ FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="storage-service" \
       org.opencontainers.image.description="Storage service for agent runtimes over gRPC" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin storage
+RUN groupadd --gid 10001 storage \
+    && useradd --uid 10001 --gid storage --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin storage
 COPY --from=builder /opt/storage-service /opt/storage-service
-# Nothing is written at run time, so the container may run with a read-only root file system.
+# Nothing is written at run time, so the container may run with a read-only root file system. Where to listen is said
+# here rather than by CMD, so that the health check asks there too, and a command of one's own keeps it.
 ENV PATH=/opt/storage-service/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
-    PYTHONUNBUFFERED=1
+    PYTHONUNBUFFERED=1 \
+    STORAGE_HOST=0.0.0.0 \
+    STORAGE_PORT=50051
 USER 10001:10001
 EXPOSE 50051
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 CMD ["storage-service", "health"]
 ENTRYPOINT ["storage-service"]
-# Listening beyond loopback needs a token file and TLS (or a flag that says in words to do without); `serve` refuses
+# Listening beyond loopback needs a token file and TLS (or a setting that says in words to do without); `serve` refuses
 # to start otherwise and names the settings.
-CMD ["serve", "--host", "0.0.0.0", "--port", "50051"]
+CMD ["serve"]

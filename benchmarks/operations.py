@@ -8,7 +8,7 @@ import json
 import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import Message
 
@@ -40,6 +40,15 @@ class Rows:
         """Rows whose document has ``payload`` bytes."""
         threads = tuple(str(uuid.UUID(int=payload << 32 | number, version=4)) for number in range(THREADS))
         return cls(f"benchmark-{payload}", document_of(payload), threads, tuple(f"key-{n:04}" for n in range(ITEMS)))
+
+    def turned(self, part: float) -> Rows:
+        """The same rows, beginning behind that part of them, so that two clients do not change the same row at the same moment."""
+        threads, keys = int(len(self.threads) * part), int(len(self.keys) * part)
+        return replace(
+            self,
+            threads=(*self.threads[threads:], *self.threads[:threads]),
+            keys=(*self.keys[keys:], *self.keys[:keys]),
+        )
 
     async def insert(self, send: Send) -> None:
         """Make the rows in a service that has none of them."""

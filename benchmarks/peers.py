@@ -17,16 +17,17 @@ from typing import Any, Protocol
 import grpc
 import psutil
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from agentstorage import Connection
-from agentstorage.v1 import store_pb2_grpc, threads_pb2_grpc
 from benchmarks import echo
-from benchmarks.load import CallOnce
+from benchmarks.client import Client, Order, through
+from benchmarks.load import CallOnce, Load, drive, measured
 from benchmarks.operations import Operation, Rows
 
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.enable_http_proxy", 0)]
-# One read and one write say what the client's layer costs; it is the same for every method.
-_THROUGH_CLIENT = ("GetThread", "PutItem")
+# One read and one write say what the client's layer costs, and what a second process gives; it is the same for every method.
+_ONE_OF_EACH = ("GetThread", "PutItem")
 # Every call has a deadline, as those of the clients do. In seconds.
 _TIMEOUT = 10.0
 _SERVES_ON = re.compile(r" serves on (\S+:\d+) ")
@@ -52,6 +53,13 @@ class Peer(Protocol):
     async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
         """What makes one call of an operation; None when the peer does not measure it."""
         ...
+
+    async def load(
+        self, operation: Operation, rows: Rows, callers: int, seconds: float, most_calls: int
+    ) -> Load | None:
+        """Call an operation in a closed loop; None when the peer does not measure it, or not with so many callers."""
+        call = await self.caller(operation, rows)
+        return None if call is None else await drive(call, callers, seconds, most_calls)
 
     def server_cpu(self) -> float:
         """The seconds of CPU, user and system, that its server has used."""
@@ -104,13 +112,16 @@ class ServerProcess:
         self._log.close()
 
     def cpu(self) -> float:
-        """The seconds of CPU that it has used."""
-        times = self._watched.cpu_times()
-        return float(times.user + times.system)
+        """The seconds of CPU that it has used, its workers included."""
+        times = [process.cpu_times() for process in self._processes()]
+        return float(sum(time.user + time.system for time in times))
 
     def resident_bytes(self) -> int:
-        """The memory that it holds."""
-        return int(self._watched.memory_info().rss)
+        """The memory that it holds, its workers included."""
+        return sum(process.memory_info().rss for process in self._processes())
+
+    def _processes(self) -> list[psutil.Process]:
+        return [self._watched, *self._watched.children()]
 
 
 class _OverGrpc(Peer):
@@ -148,10 +159,14 @@ class _OverGrpc(Peer):
 class Service(_OverGrpc):
     """The service on one backend; ``database_url`` is empty for memory."""
 
-    def __init__(self, backend: str, database_url: str = "", environment: dict[str, str] | None = None) -> None:
-        given = {"STORAGE_DRAIN_SECONDS": "0", **(environment or {})}
+    def __init__(
+        self, backend: str, database_url: str = "", environment: dict[str, str] | None = None, workers: int = 1
+    ) -> None:
+        given = {"STORAGE_DRAIN_SECONDS": "0", "STORAGE_WORKERS": str(workers), **(environment or {})}
+        # By which its connections are known from those of others.
+        self._application = f"storage-service {workers}"
         if database_url:
-            given["DATABASE_URL"] = database_url
+            given["DATABASE_URL"] = make_conninfo(database_url, application_name=self._application)
         super().__init__(backend, ["-m", "storage_service", "serve", "--port", "0"], given)
         self._database_url = database_url
 
@@ -174,9 +189,9 @@ class Service(_OverGrpc):
     async def database_connections(self) -> int:
         if not self._database_url:
             return 0
-        statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storage-service'"
+        statement = "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s"
         async with await psycopg.AsyncConnection.connect(self._database_url) as connection:
-            row = await (await connection.execute(statement)).fetchone()
+            row = await (await connection.execute(statement, [self._application])).fetchone()
         return int(row[0]) if row else 0
 
 
@@ -197,42 +212,79 @@ class Echo(_OverGrpc):
         return lambda: call(echo.request_of(size, next(requests).SerializeToString()), timeout=_TIMEOUT)
 
 
-class ThroughClient(Peer):
-    """A running service again, called through the generated stubs of ``agentstorage``: messages in and out, deadlines, retries."""
+class _Again(Peer):
+    """A running service again, called in another way."""
 
-    def __init__(self, service: Service) -> None:
-        self.name = f"{service.name}, client stubs"
-        self._service = service
-
-    async def open(self) -> None:
-        self._connection = Connection(self._service.server.target)
-
-    async def close(self) -> None:
-        await self._connection.close()
+    def __init__(self, name: str, service: Service) -> None:
+        self.name = name
+        self.service = service
 
     async def prepare(self, rows: Rows) -> None:
         """The service has its rows already."""
 
-    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
-        if operation.name not in _THROUGH_CLIENT:
-            return None
-        stub_class: Any = (
-            threads_pb2_grpc.ThreadServiceStub
-            if operation.path.startswith("ThreadService/")
-            else store_pb2_grpc.StoreServiceStub
-        )
-        method = getattr(self._connection.stub(stub_class), operation.name)
-        requests = operation.requests(rows)
-        return lambda: method(next(requests))
-
     def server_cpu(self) -> float:
-        return self._service.server_cpu()
+        return self.service.server_cpu()
 
     def resident_bytes(self) -> int:
-        return self._service.resident_bytes()
+        return self.service.resident_bytes()
 
     async def database_connections(self) -> int:
-        return await self._service.database_connections()
+        return await self.service.database_connections()
+
+
+class ThroughClient(_Again):
+    """Called through the generated stubs of ``agentstorage``: messages in and out, deadlines, retries; as plain RPCs or by the exchange."""
+
+    def __init__(self, name: str, service: Service, *, exchange: bool) -> None:
+        super().__init__(name, service)
+        self._exchange = exchange
+
+    async def open(self) -> None:
+        self._connection = Connection(self.service.server.target, exchange=self._exchange)
+
+    async def close(self) -> None:
+        await self._connection.close()
+
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+        if not self._exchange and operation.name not in _ONE_OF_EACH:
+            return None
+        return through(self._connection, operation, rows)
+
+
+class TwoClients(_Again):
+    """Called by two client processes, since one is at its end before a second worker has anything to do."""
+
+    def __init__(self, name: str, service: Service, *, owns_service: bool) -> None:
+        super().__init__(name, service)
+        self._owns_service = owns_service
+
+    async def open(self) -> None:
+        if self._owns_service:
+            await self.service.open()
+        self._clients = [await Client.start(self.service.server.target) for _ in range(2)]
+
+    async def close(self) -> None:
+        for client in self._clients:
+            await client.close()
+        if self._owns_service:
+            await self.service.close()
+
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+        """Only the clients call."""
+        return None
+
+    async def load(
+        self, operation: Operation, rows: Rows, callers: int, seconds: float, most_calls: int
+    ) -> Load | None:
+        if operation.name not in _ONE_OF_EACH or callers < len(self._clients):
+            return None
+        count = len(self._clients)
+        payload, each = len(rows.document), max(1, most_calls // count)
+        orders = [
+            Order(operation.name, payload, callers // count, seconds, each, number / count) for number in range(count)
+        ]
+        pairs = zip(self._clients, orders, strict=True)
+        return measured(await asyncio.gather(*(client.do(order) for client, order in pairs)))
 
 
 def make_peers(names: list[str], database_url: str, environment: dict[str, str]) -> list[Peer]:
@@ -247,9 +299,17 @@ def make_peers(names: list[str], database_url: str, environment: dict[str, str])
     for service in services:
         made.append(service)
         if "client" in names:
-            made.append(ThroughClient(service))
+            made.append(ThroughClient(f"{service.name}, client stubs", service, exchange=False))
+        if "exchange" in names:
+            made.append(ThroughClient(f"exchange {service.name}", service, exchange=True))
+        if "workers" in names and service.name == "postgres":
+            two = Service("postgres", database_url, environment, workers=2)
+            made += [
+                TwoClients("postgres, 1 worker", service, owns_service=False),
+                TwoClients("postgres, 2 workers", two, owns_service=True),
+            ]
     return made
 
 
 #: What ``--peers`` takes.
-PEERS = ("echo", "memory", "postgres", "client")
+PEERS = ("echo", "memory", "postgres", "client", "exchange", "workers")

@@ -8,13 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-#: The least ratio of calls per second to the echo's, at so many callers and with the smallest payload.
-TARGETS = {"read": 0.6, "write": 0.45}
-TARGET_CALLERS = 16
-#: The most CPU of the server for a call beyond the echo's, in microseconds.
-TARGET_CPU_US = {"read": 150, "write": 200}
-#: The most memory of an idle server after the calls of the memory measurement, in MiB.
-TARGET_MIB = 120
+from benchmarks import targets
 
 _COLUMNS = (
     ("operation", "method"),
@@ -90,32 +84,14 @@ def _disturbance(results: dict[str, Any]) -> list[str]:
 
 
 def _summary(results: dict[str, Any]) -> list[str]:
-    rows = []
-    for figure in compared(results["figures"]):
-        kind, ratio = figure["kind"], figure["ratio"]
-        if figure["peer"] != "postgres" or figure["callers"] != TARGET_CALLERS or kind not in TARGETS or not ratio:
-            continue
-        what = f"{figure['operation']}, {figure['payload']} bytes, {TARGET_CALLERS} callers"
-        rows.append(
-            [f"{what}: of the echo's calls/s", ratio, f">= {TARGETS[kind]}", _verdict(float(ratio) >= TARGETS[kind])]
-        )
-        beyond, most = figure["beyond_us"], TARGET_CPU_US[kind]
-        rows.append([f"{what}: server us beyond the echo's", str(beyond), f"< {most}", _verdict(beyond < most)])
-    if results["memory"]:
-        last = results["memory"][-1]
-        what = f"resident memory in MiB after {last['calls']} calls more"
-        rows.append([what, str(last["resident_mib"]), f"< {TARGET_MIB}", _verdict(last["resident_mib"] < TARGET_MIB)])
+    rows = targets.rows(results)
     if not rows:
         return []
     memory = ", ".join(f"{point['calls']}: {point['resident_mib']}" for point in results["memory"])
-    table = _table(["on Postgres", "measured", "to reach", ""], rows)
+    table = _table(["figures to reach", "measured", "to reach", ""], rows)
     return table + (
         ["", f"Resident memory in MiB after the calls of the table and so many more: {memory}."] if memory else []
     )
-
-
-def _verdict(reached: bool) -> str:
-    return "reached" if reached else "missed"
 
 
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:

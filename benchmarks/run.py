@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import machine, postgres
-from benchmarks.load import Load, drive
+from benchmarks.load import Load
 from benchmarks.operations import OPERATIONS, Operation, Rows
-from benchmarks.peers import Peer, make_peers
+from benchmarks.peers import PEERS, Peer, make_peers
 from benchmarks.postgres import Database
 
 # What the calls that add rows may add in one repeat, in bytes of documents: the memory backend keeps them all.
@@ -31,7 +31,7 @@ class Plan:
     operations: tuple[str, ...] = tuple(OPERATIONS)
     payloads: tuple[int, ...] = (1024, 32768)
     callers: tuple[int, ...] = (1, 8, 16, 64)
-    peers: tuple[str, ...] = ("echo", "memory", "postgres", "client")
+    peers: tuple[str, ...] = PEERS
     seconds: float = 1.5
     repeats: int = 3
     memory_calls: int = 100_000
@@ -89,14 +89,13 @@ async def _measure_point(
     most = _GROWTH_BYTES // payload if operation.grows else sys.maxsize
     for repeat in range(plan.repeats):
         for peer in peers:
-            call = await peer.caller(operation, rows)
-            if call is None:
-                continue
             gc.collect()
             if not repeat:
-                await drive(call, callers, _WARM_UP_SECONDS, most)
+                await peer.load(operation, rows, callers, _WARM_UP_SECONDS, most)
             busy, server, kept = machine.busy_seconds(), peer.server_cpu(), database.cpu()
-            load = await drive(call, callers, plan.seconds, most)
+            load = await peer.load(operation, rows, callers, plan.seconds, most)
+            if load is None:
+                continue
             into = measured.setdefault(peer.name, _Measured())
             into.loads.append(load)
             busy, server, kept = machine.busy_seconds() - busy, peer.server_cpu() - server, database.cpu() - kept
@@ -141,13 +140,13 @@ async def _measure_memory(plan: Plan, peers: list[Peer]) -> list[dict[str, Any]]
         if peer.name != "postgres" or not plan.memory_calls:
             continue
         rows = Rows.of_size(min(plan.payloads))
-        calls = [await peer.caller(OPERATIONS[name], rows) for name in ("GetThread", "PutItem")]
         done = 0
         found.append({"calls": done, "resident_mib": round(peer.resident_bytes() / 2**20, 1)})
         for _ in range(10):
-            for call in calls:
-                assert call is not None
-                done += (await drive(call, 16, 600, max(1, plan.memory_calls // 20))).calls
+            for name in ("GetThread", "PutItem"):
+                load = await peer.load(OPERATIONS[name], rows, 16, 600, max(1, plan.memory_calls // 20))
+                assert load is not None
+                done += load.calls
             found.append({"calls": done, "resident_mib": round(peer.resident_bytes() / 2**20, 1)})
         _say(f"resident memory: {found}")
     return found

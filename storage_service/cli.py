@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import gc
 import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,9 +21,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from storage_service import __version__
 from storage_service.settings import Settings, SettingsError, described, load
+from storage_service.workers import Report, WorkerFailed, Workers, end_with_supervisor, held_port
 
 if TYPE_CHECKING:
-    from storage_service.store import Store
+    from storage_service.logs import Lines
 
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}  # noqa: S104 - looked up, not listened on
 
@@ -45,7 +47,7 @@ def _run(work: Coroutine[Any, Any, int | None]) -> None:
         run = asyncio.run
     try:
         sys.exit(run(work) or 0)
-    except SettingsError as error:
+    except (SettingsError, WorkerFailed) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(130)
@@ -77,62 +79,133 @@ def main() -> None:
 @click.option("--host", help="Address to listen on (127.0.0.1).")
 @click.option("--port", type=int, help="Port to listen on (50051; 0 for any).")
 @click.option("--embedded", metavar="DIR", help="Serve from an embedded Postgres whose data is in DIR.")
+@click.option("--workers", type=int, help="Processes that serve on the port, each with its own pool (1).")
 @click.option("--no-migrate", is_flag=True, help="Leave the schema to storage-service migrate.")
 @click.option("--allow-insecure-listen", is_flag=True, help="Listen beyond loopback without tokens or TLS.")
+@click.option("--as-worker", type=int, default=0, hidden=True)
 def serve(
-    host: str | None, port: int | None, embedded: str | None, no_migrate: bool, allow_insecure_listen: bool
+    host: str | None,
+    port: int | None,
+    embedded: str | None,
+    workers: int | None,
+    no_migrate: bool,
+    allow_insecure_listen: bool,
+    as_worker: int,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C: from DATABASE_URL, from an embedded Postgres, or from memory."""
+    if as_worker:
+        end_with_supervisor()
     settings = _settings(
-        host=host, port=port, migrate=False if no_migrate else None, allow_insecure_listen=allow_insecure_listen or None
+        host=host,
+        port=port,
+        workers=workers,
+        migrate=False if no_migrate else None,
+        allow_insecure_listen=allow_insecure_listen or None,
     )
+    if as_worker:
+        # What was started with --embedded has it running, and says where.
+        _run(_work(settings, as_worker))
     try:
         settings.check_listening()
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     if embedded and settings.database_url:
         raise click.ClickException("--embedded and DATABASE_URL both name a database: use one")
-    _run(_serve(settings, embedded))
+    if settings.workers == 1:
+        _run(_serve(settings, embedded))
+    if not (embedded or settings.database_url):
+        raise click.ClickException(
+            f"{settings.workers} workers need a database, since each has a memory of its own: set DATABASE_URL, use --embedded DIR,"
+            " or serve with --workers 1"
+        )
+    _run(_supervise(settings, embedded))
 
 
 async def _serve(settings: Settings, embedded: str | None) -> int:
-    from dataclasses import replace
-
     from storage_service import logs
-    from storage_service.server import Server, open_store
 
     lines = logs.set_up(settings.log_level)
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with contextlib.AsyncExitStack() as stack:
-        if embedded:
-            from storage_service.embedded import running
+    signals = _signals()
+    async with _database(settings, embedded) as settings, _serving(settings, lines) as (port, report):
+        _say_where(settings, port, report, bool(embedded))
+        await signals.get()
+    return 0
 
-            settings = replace(settings, database_url=await stack.enter_async_context(running(embedded)))
-        store = await stack.enter_async_context(open_store(settings))
-        server = Server(settings, store, lines)
+
+async def _work(settings: Settings, number: int) -> int:
+    """Serve as one of several, as the supervisor says."""
+    from storage_service import logs
+
+    lines = logs.set_up(settings.log_level, number)
+    signals = _signals()
+    try:
+        async with _serving(settings, lines, shares_port=True) as (_, report):
+            report.send()
+            await signals.get()
+    except SettingsError as error:
+        Report(problem=str(error)).send()
+        return 1
+    return 0
+
+
+async def _supervise(settings: Settings, embedded: str | None) -> int:
+    """Serve by workers on one port."""
+    from storage_service import logs
+
+    logs.set_up(settings.log_level)
+    signals = _signals()
+    with held_port(settings) as port:
+        async with _database(settings, embedded) as settings:
+            environment = dict(os.environ) | ({"DATABASE_URL": settings.database_url} if embedded else {})
+            where = functools.partial(_say_where, settings, port, is_embedded=bool(embedded))
+            return await Workers(settings, port, environment, where).run(signals)
+
+
+def _signals() -> asyncio.Queue[signal.Signals]:
+    """What tells this process to stop, as it comes."""
+    told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number)
+    return told
+
+
+@contextlib.asynccontextmanager
+async def _database(settings: Settings, embedded: str | None) -> AsyncIterator[Settings]:
+    """The settings with the embedded Postgres, if one is wanted, which runs until the block ends."""
+    if not embedded:
+        yield settings
+        return
+    from dataclasses import replace
+
+    from storage_service.embedded import running
+
+    async with running(embedded) as url:
+        yield replace(settings, database_url=url)
+
+
+@contextlib.asynccontextmanager
+async def _serving(settings: Settings, lines: Lines, *, shares_port: bool = False) -> AsyncIterator[tuple[int, Report]]:
+    """Serve until the block ends, then stop gracefully; gives the port, and what there is to say of the start."""
+    from storage_service.server import Server, open_store
+
+    async with open_store(settings) as store:
+        server = Server(settings, store, lines, shares_port=shares_port)
         await server.start()
         # What is loaded now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
-        _say_where(settings, server.port, store, bool(embedded))
-        await stop.wait()
+        yield server.port, Report(store.name, waits=bool(store.trouble()))
         logging.getLogger(__name__).info("stopping")
         await server.stop()
-    return 0
 
 
-def _say_where(settings: Settings, port: int, store: Store, is_embedded: bool) -> None:
+def _say_where(settings: Settings, port: int, report: Report, is_embedded: bool) -> None:
     # Where the server listens on every address, this machine's own is one to call.
     address = f"{_LOOPBACK.get(settings.host, settings.host)}:{port}"
     flags = "" if settings.tls_cert_file else "-plaintext "
-    what = (
-        f"listens on {settings.host}:{port} and waits for"
-        if store.trouble()
-        else f"serves on {settings.host}:{port} from"
-    )
-    click.echo(f"storage-service {__version__} {what} {store.name}")
+    what = "listens on {} and waits for" if report.waits else "serves on {} from"
+    workers = f", with {settings.workers} workers" if settings.workers > 1 else ""
+    click.echo(f"storage-service {__version__} {what.format(f'{settings.host}:{port}')} {report.store}{workers}")
     if settings.uses_reflection:
         click.echo(f"  look at it:  grpcurl {flags}{address} list")
     click.echo(f'  use it:      agentstorage.GrpcStorage("{address}"), the Python client')

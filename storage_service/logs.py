@@ -13,15 +13,19 @@ from __future__ import annotations
 import atexit
 import json
 import logging
+import select
 import sys
 import threading
 import traceback
 from collections import deque
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
 WRITE_SECONDS: Final = 0.1
 _GATHERED_LINES: Final = 1000
+# So much of one write stays together in a pipe that others write to; not every system says how much, and none keeps less.
+_WHOLE_BYTES: Final = getattr(select, "PIPE_BUF", 512)
 
 
 class JsonLines(logging.Formatter):
@@ -41,10 +45,11 @@ class JsonLines(logging.Formatter):
 
 
 class Lines:
-    """Writes lines together; see the module."""
+    """Writes lines together; see the module. Those of a ``worker`` (0: there is one process) tell its number."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, worker: int = 0) -> None:
         self._stream = stream
+        self._worker = worker
         self._lines: deque[object] = deque()
         self._waiting = False
         self._lock = threading.Lock()
@@ -69,9 +74,26 @@ class Lines:
             lines = []
             while self._lines:
                 lines.append(str(self._lines.popleft()))
-            if lines:
-                self._stream.write("\n".join(lines) + "\n")
+            for text in self._texts(lines):
+                self._stream.write(text)
                 self._stream.flush()
+
+    def _texts(self, lines: list[str]) -> Iterator[str]:
+        """What is written at once: everything, or, where other processes write too, what no pipe mixes with theirs."""
+        if not self._worker:
+            if lines:
+                yield "\n".join(lines) + "\n"
+            return
+        text, size = "", 0
+        for line in lines:
+            own = f'{line[:-1]}, "worker": {self._worker}}}\n'
+            length = len(own.encode())
+            if text and size + length > _WHOLE_BYTES:
+                yield text
+                text, size = "", 0
+            text, size = text + own, size + length
+        if text:
+            yield text
 
 
 class LinesHandler(logging.Handler):
@@ -109,9 +131,9 @@ def cause(error: BaseException) -> list[str]:
     return found
 
 
-def set_up(level: str) -> Lines:
+def set_up(level: str, worker: int = 0) -> Lines:
     """Send all logging to standard error, as JSON lines, from ``level`` up; gives the lines, for those who write many."""
-    lines = Lines(sys.stderr)
+    lines = Lines(sys.stderr, worker)
     # What no line shows need not be found out for each.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     logging.basicConfig(level=level.upper(), handlers=[LinesHandler(lines)], force=True)

@@ -39,7 +39,7 @@ from storage_service.services.owners import OwnerService
 from storage_service.services.runs import RunService
 from storage_service.services.server import ServerService
 from storage_service.services.threads import ThreadService
-from storage_service.settings import Settings, SettingsError
+from storage_service.settings import PortTaken, Settings, SettingsError
 from storage_service.store import Store
 from storage_service.store.items import PAGE_ROWS
 from storage_service.store.memory import MemoryStore
@@ -56,12 +56,8 @@ _FAREWELL_SECONDS = 2.0
 _REFLECTION_V1 = "grpc.reflection.v1.ServerReflection"
 
 
-class PortTaken(SettingsError):
-    """Another process listens on the port."""
-
-
-def channel_options(settings: Settings) -> list[tuple[str, Any]]:
-    """The options of the gRPC server: sizes, metadata, connection ages and pings."""
+def channel_options(settings: Settings, *, shares_port: bool = False) -> list[tuple[str, Any]]:
+    """The options of the gRPC server: sizes, metadata, connection ages and pings; whether other processes may listen beside it."""
     return [
         ("grpc.max_receive_message_length", settings.limits.message_bytes),
         ("grpc.max_send_message_length", settings.limits.message_bytes),
@@ -79,8 +75,8 @@ def channel_options(settings: Settings) -> list[tuple[str, Any]]:
         ("grpc.keepalive_time_ms", 30_000),
         # What C-core really goes by; keepalive_timeout_ms has no effect.
         ("grpc.http2.ping_timeout_ms", 10_000),
-        # Two servers on one port would each get some of the calls.
-        ("grpc.so_reuseport", 0),
+        # Two services on one port would each get some of the calls; the workers of one are to.
+        ("grpc.so_reuseport", int(shares_port)),
     ]
 
 
@@ -166,16 +162,18 @@ def build_pipeline(settings: Settings, store: Store, lines: Lines | None = None)
 
 
 class Server:
-    """A listening server over an open store. ``port`` is the port it listens on once started."""
+    """A listening server over an open store. ``port`` is the port it listens on once started, ``shares_port`` whether others do too."""
 
-    def __init__(self, settings: Settings, store: Store, lines: Lines | None = None) -> None:
+    def __init__(
+        self, settings: Settings, store: Store, lines: Lines | None = None, *, shares_port: bool = False
+    ) -> None:
         self._settings = settings
         self._store = store
         self._pipeline = build_pipeline(settings, store, lines)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in its stubs
         self._following: asyncio.Task[None] | None = None
         self.port = 0
-        self._server = grpc.aio.server(options=channel_options(settings))
+        self._server = grpc.aio.server(options=channel_options(settings, shares_port=shares_port))
         self._exchange = Exchange(self._pipeline, settings.limits)
         self._services = (*self._pipeline.services, EXCHANGE)
         self._server.add_generic_rpc_handlers((_Handlers(self._pipeline), self._exchange.handlers()))
@@ -186,17 +184,14 @@ class Server:
     async def start(self) -> None:
         """Listen. Raises PortTaken, and SettingsError for certificates that can't be used."""
         await self._follow_once()
-        host = f"[{self._settings.host}]" if ":" in self._settings.host else self._settings.host
-        address = f"{host}:{self._settings.port}"
+        address = self._settings.address
         try:
             if self._settings.tls_cert_file:
                 self.port = self._server.add_secure_port(address, _tls(self._settings))
             else:
                 self.port = self._server.add_insecure_port(address)
         except RuntimeError as error:
-            raise PortTaken(
-                f"can't listen on {address}: another process does, or the address is not of this machine; --port names another port"
-            ) from error
+            raise PortTaken(self._settings) from error
         await self._server.start()
         self._following = asyncio.create_task(self._follow(), name="health")
 

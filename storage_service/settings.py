@@ -11,13 +11,24 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from storage_service.caller import RIGHTS
+
+MOST_WORKERS: Final = 256
 
 
 class SettingsError(ValueError):
     """A setting cannot be used; the message names it and says what it takes."""
+
+
+class PortTaken(SettingsError):
+    """Another process listens on the port, or the address is not of this machine."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(
+            f"can't listen on {settings.address}: another process does, or the address is not of this machine; --port names another port"
+        )
 
 
 def _setting(default: Any, variable: str, meaning: str) -> Any:
@@ -76,6 +87,11 @@ class Settings:
     )
     host: str = _setting("127.0.0.1", "STORAGE_HOST", "address to listen on")
     port: int = _setting(50051, "STORAGE_PORT", "port to listen on; 0 for any free one")
+    workers: int = _setting(
+        1,
+        "STORAGE_WORKERS",
+        "processes that serve on the port, each with a pool of its own; more than 1 need a database",
+    )
     token_file: str = _setting(
         "", "STORAGE_TOKEN_FILE", "TOML file of the tokens; without it every caller is anonymous"
     )
@@ -99,6 +115,11 @@ class Settings:
         "INFO", "STORAGE_LOG_LEVEL", "DEBUG, INFO (a line per call), WARNING (failures of the server) or ERROR"
     )
     limits: Limits = field(default_factory=Limits)
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, as gRPC takes it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
     @property
     def listens_on_loopback(self) -> bool:
@@ -140,6 +161,8 @@ class Settings:
             raise SettingsError("STORAGE_LOG_LEVEL takes DEBUG, INFO, WARNING or ERROR")
         if not 0 <= self.port <= 65535:
             raise SettingsError("STORAGE_PORT takes a number from 0 to 65535")
+        if not 1 <= self.workers <= MOST_WORKERS:
+            raise SettingsError(f"STORAGE_WORKERS takes a number from 1 to {MOST_WORKERS}")
         if not 1 <= self.pool_min_size <= self.pool_max_size:
             raise SettingsError("DATABASE_POOL_MIN_SIZE must be 1 or more, and not above DATABASE_POOL_MAX_SIZE")
 

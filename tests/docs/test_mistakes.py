@@ -26,6 +26,8 @@ MISTAKES: dict[str, tuple[str, dict[str, str]]] = {
     "no URL": ("doctor", {"DATABASE_URL": "nonsense"}),
     "two databases": ("serve --port 0 --embedded data", _AWAY),
     "two URLs": ("serve --port 0", {**_AWAY, "DATABASE_URL_FILE": "url"}),
+    "workers in memory": ("serve --port 0 --workers 2", {}),
+    "no workers": ("serve --port 0 --workers 0", {}),
     "no number": ("serve", {"STORAGE_PORT": "many"}),
     "pool": ("serve --port 0", {"DATABASE_POOL_MIN_SIZE": "20"}),
     "right": ("serve --port 0", {"STORAGE_ANONYMOUS_RIGHTS": "root"}),

@@ -30,7 +30,7 @@ def postmaster(directory: Path) -> psutil.Process | None:
 
 @pytest.fixture
 def directory() -> Iterator[Path]:
-    """An empty directory; what runs in it ends with the test."""
+    """An empty directory; what runs in it ends with the test. Named before ``serve``, whose servers would start Postgres again."""
     # Not under pytest's own, which only its user may enter, and short, since a socket is to be in it.
     parent = Path(tempfile.mkdtemp(prefix="emb"))
     found = parent / "data"
@@ -71,7 +71,7 @@ async def load_until(server: ServerProcess, owner: str, calls: int, number: sign
     return load
 
 
-async def test_ends_and_starts_again(serve: Serve, directory: Path, owner: str) -> None:
+async def test_ends_and_starts_again(directory: Path, serve: Serve, owner: str) -> None:
     embedded = ("--embedded", str(directory))
     server = await serve("", *embedded)
     first = await load_until(server, owner, 400, signal.SIGKILL)
@@ -105,7 +105,7 @@ async def test_ends_and_starts_again(serve: Serve, directory: Path, owner: str) 
     assert third.acked <= await keys(server, f"{owner}-3") <= third.attempted
 
 
-async def test_two_servers(serve: Serve, directory: Path, owner: str) -> None:
+async def test_two_servers(directory: Path, serve: Serve, owner: str) -> None:
     embedded = ("--embedded", str(directory))
     one, two = await asyncio.gather(serve("", *embedded), serve("", *embedded))
     async with grpc.aio.insecure_channel(one.target) as channel:
@@ -127,8 +127,22 @@ async def test_two_servers(serve: Serve, directory: Path, owner: str) -> None:
     await until(is_gone, 10)
 
 
+async def test_several_workers(directory: Path, serve: Serve, owner: str) -> None:
+    embedded = ("--embedded", str(directory), "--workers", "2")
+    server = await serve("", *embedded)
+    load = await load_until(server, owner, 200, signal.SIGKILL)
+    # No worker is left, and the Postgres is, as after a single process.
+    assert postmaster(directory) is not None
+    server = await serve("", *embedded)
+    assert load.acked <= await keys(server, owner) <= load.attempted
+    pids = psutil.Process(server.process.pid).children()
+    assert len([one for one in pids if "--as-worker" in one.cmdline()]) == 2
+    assert await asyncio.to_thread(server.stop) == 0
+    assert postmaster(directory) is None
+
+
 @pytest.mark.parametrize("name", ["data", f"{'long' * 15}/{'path' * 15}"], ids=["short", "long"])
-async def test_the_start_says_how_the_data_is_reached(serve: Serve, directory: Path, name: str) -> None:
+async def test_the_start_says_how_the_data_is_reached(directory: Path, serve: Serve, name: str) -> None:
     path = directory.parent / name
     server = await serve("", "--embedded", str(path))
     output = server.process.stdout
