@@ -11,8 +11,15 @@ import pytest
 from agentstorage import GrpcStorage
 
 
+@pytest.fixture(params=("exchange", "plain"))
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How the unary calls of every connection of the test travel."""
+    monkeypatch.setenv("AGENTSTORAGE_EXCHANGE", "true" if request.param == "exchange" else "false")
+    return str(request.param)
+
+
 @pytest.fixture
-async def storage(server: Any) -> AsyncIterator[GrpcStorage]:
+async def storage(server: Any, way: str) -> AsyncIterator[GrpcStorage]:
     async with GrpcStorage(server.target) as made:
         yield made
 

@@ -13,9 +13,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message_factory import GetMessageClass
 
 from agentstorage import Connection, GrpcStorage, errors
 from agentstorage.v1 import (
+    exchange_pb2,
+    exchange_pb2_grpc,
     owner_pb2,
     owner_pb2_grpc,
     runs_pb2,
@@ -25,12 +28,22 @@ from agentstorage.v1 import (
     threads_pb2,
     threads_pb2_grpc,
 )
+from tests.clients.fake_exchange import FakeExchange
+
+pytestmark = pytest.mark.usefixtures("way")
 
 Answer = Callable[[Any, Any], Awaitable[Any]]
 ThreadStub: Any = threads_pb2_grpc.ThreadServiceStub
 StoreStub: Any = store_pb2_grpc.StoreServiceStub
 RunStub: Any = runs_pb2_grpc.RunServiceStub
 OwnerStub: Any = owner_pb2_grpc.OwnerServiceStub
+#: The class of each method's request.
+REQUESTS: dict[str, Any] = {
+    f"/{service.full_name}/{method.name}": GetMessageClass(method.input_type)
+    for module in (threads_pb2, store_pb2, runs_pb2)
+    for service in module.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+}
 
 
 class Fake:
@@ -80,6 +93,44 @@ async def export(_: Any, request: Any, context: Any) -> AsyncIterator[Any]:
         await context.abort(grpc.StatusCode.NOT_FOUND, "as told")
 
 
+class Aborted(Exception):
+    """A call through the exchange was ended by its answer."""
+
+
+class ExchangedContext:
+    """What an answer is given of a call through the exchange."""
+
+    def __init__(self, call: exchange_pb2.Call, metadata: dict[str, Any]) -> None:
+        self._seconds = call.timeout_ms / 1000
+        self._metadata = metadata
+
+    def invocation_metadata(self) -> tuple[tuple[str, Any], ...]:
+        return tuple(self._metadata.items())
+
+    def time_remaining(self) -> float:
+        return self._seconds
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> None:
+        raise Aborted(code, details)
+
+
+def exchange_of(fake: Fake) -> FakeExchange:
+    """An exchange that has the answers of a fake."""
+
+    async def answer(call: exchange_pb2.Call) -> list[exchange_pb2.Reply]:
+        name = call.method.rpartition("/")[2]
+        request = REQUESTS[call.method].FromString(call.request)
+        try:
+            result = await fake._handle(name, request, ExchangedContext(call, made.metadata[-1]))
+        except Aborted as aborted:
+            code, details = aborted.args
+            return [exchange_pb2.Reply(error=exchange_pb2.Status(code=code.value[0], message=details))]
+        return [exchange_pb2.Reply(response=result.SerializeToString())]
+
+    made = FakeExchange(answer)
+    return made
+
+
 Exporter: Any = type("Exporter", (owner_pb2_grpc.OwnerServiceServicer,), {"ExportOwner": export})
 
 
@@ -91,6 +142,7 @@ async def fake() -> AsyncIterator[Fake]:
     store_pb2_grpc.add_StoreServiceServicer_to_server(made.servicer(store_pb2_grpc.StoreServiceServicer), server)
     runs_pb2_grpc.add_RunServiceServicer_to_server(made.servicer(runs_pb2_grpc.RunServiceServicer), server)
     owner_pb2_grpc.add_OwnerServiceServicer_to_server(Exporter(), server)
+    exchange_pb2_grpc.add_ExchangeServiceServicer_to_server(exchange_of(made), server)
     made.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     yield made

@@ -16,7 +16,18 @@ from agentstorage.v1 import threads_pb2_grpc
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TARGET", "OWNER", "TOKEN", "TOKEN_FILE", "TLS", "TLS_CA", "TLS_CERT", "TLS_KEY", "PLAINTEXT_TOKEN"):
+    for name in (
+        "TARGET",
+        "OWNER",
+        "TOKEN",
+        "TOKEN_FILE",
+        "TLS",
+        "TLS_CA",
+        "TLS_CERT",
+        "TLS_KEY",
+        "PLAINTEXT_TOKEN",
+        "EXCHANGE",
+    ):
         monkeypatch.delenv(f"AGENTSTORAGE_{name}", raising=False)
 
 
@@ -129,6 +140,15 @@ def test_files_that_do_not_fit_are_refused(tmp_path: Path) -> None:
 def test_times_must_be_positive(seconds: float) -> None:
     with pytest.raises(ValueError, match="read_timeout"):
         Connection(read_timeout=seconds)
+
+
+def test_settings_of_the_exchange(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValueError, match="streams must be 1 or more"):
+        Connection(streams=0)
+    monkeypatch.setenv("AGENTSTORAGE_EXCHANGE", "maybe")
+    with pytest.raises(ValueError, match="AGENTSTORAGE_EXCHANGE takes true or false"):
+        Connection()
+    Connection(exchange=True)
 
 
 def test_settings_belong_to_the_connection_that_is_given() -> None:

@@ -10,6 +10,8 @@ import pytest
 from agentstorage import Connection, GrpcStorage, errors
 from tests.service import ServerProcess
 
+pytestmark = pytest.mark.usefixtures("way")
+
 
 async def test_calls_work_again_once_the_server_is_back(alice: str) -> None:
     server = ServerProcess("memory").start()

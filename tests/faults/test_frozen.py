@@ -14,6 +14,7 @@ import pytest
 from tests.faults.cluster import Cluster, freeze, thaw
 from tests.faults.load import Load
 from tests.faults.servers import Record, health, troubles, until, until_healthy, until_ok
+from tests.rpc.raw_stream import RawStream, call, code_of
 from tests.service import CallFailed, GrpcApi, ServerProcess
 
 DEADLINE, UNAVAILABLE = "DEADLINE_EXCEEDED", "UNAVAILABLE"
@@ -85,6 +86,27 @@ async def test_all_of_it(
 
     await until(is_free, 20)
     assert troubles(server.log) == []
+
+
+async def test_deadlines_in_the_exchange(frozen: Cluster, channel: grpc.aio.Channel, api: GrpcApi) -> None:
+    await until_ok(api, 5)
+    stream = RawStream(channel)
+    frozen.freeze()
+    started = time.monotonic()
+    await stream.send(
+        *(call(id, method, None, 500, owner_id="o", **fields) for id, (method, fields) in enumerate(CALLS)),
+        *(call(100 + id, method, None, 0, owner_id="o", **fields) for id, (method, fields) in enumerate(CALLS)),
+    )
+    short = await stream.answers(*range(len(CALLS)))
+    assert {code_of(outcome) for outcome in short} == {DEADLINE}
+    assert 0.5 <= time.monotonic() - started < 0.7
+    long = await stream.answers(*range(100, 100 + len(CALLS)))
+    assert {code_of(outcome) for outcome in long} == {DEADLINE}
+    assert CAP <= time.monotonic() - started < CAP + 0.2
+    frozen.thaw()
+    await until_ok(api, 5)
+    assert code_of(await stream.ask(call(200, "SearchItems", owner_id="o"))) == "OK"
+    await stream.close()
 
 
 async def test_under_load(

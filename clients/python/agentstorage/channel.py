@@ -139,15 +139,15 @@ class _Callable:
     ) -> Call | ExchangedCall:
         if timeout is None:
             timeout = self._timeout
-        elif timeout <= 0:
-            # grpc would answer at once, or not, by a race.
+        elif not timeout > 0:
+            # grpc would answer at once, or not, by a race; NaN is no time.
             raise ValueError("timeout must be more than 0 seconds")
         method = self._method
         if method.id_field and not getattr(request, method.id_field):
             request = _with_id(request, method.id_field)
         exchange = self._exchange
         # What is said of a single call, other than its time, is said of an RPC.
-        if exchange is not None and not (metadata or options) and timeout is not None and exchange.usable:
+        if exchange is not None and not (metadata or options) and timeout is not None and exchange.takes_calls():
             serialize, deserialize = self._codec
             data = serialize(request) if serialize else request
             if len(data) <= LARGEST:
@@ -196,7 +196,7 @@ class _StreamCallable(_Callable):
     def __call__(
         self, request: Any = None, *, timeout: float | None = None, metadata: Any = None, **options: Any
     ) -> Call:
-        if timeout is not None and timeout <= 0:
+        if timeout is not None and not timeout > 0:
             raise ValueError("timeout must be more than 0 seconds")
         carried = self._source()
         if carried is not None:
@@ -270,9 +270,9 @@ class Channel(grpc.aio.Channel):
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls in flight get ``grace`` seconds, then are cancelled."""
-        if self._exchange is not None:
-            await self._exchange.close(grace)
-        await self._channel.close(grace)
+        # At once, so that the grace is one.
+        exchange = () if self._exchange is None else (self._exchange.close(grace),)
+        await asyncio.gather(*exchange, self._channel.close(grace))
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Say whether the channel is connected."""

@@ -1,26 +1,26 @@
-"""Keeps a false alarm of older grpcio releases out of the log of processes with several event loops.
+"""Keeps two false alarms of grpcio out of the log of processes with several event loops, one after another or at once.
 
 Up to grpcio 1.79 every loop is woken for every event, one of them takes it, and the others report a ``BlockingIOError``
-through asyncio's logger although nothing is wrong (https://github.com/grpc/grpc/issues/25364).
+through asyncio's logger although nothing is wrong (https://github.com/grpc/grpc/issues/25364). And what was under way in
+a loop when it was closed, such as a stream of the exchange, is reported by another loop as "Event loop is closed":
+nobody waits for it any more.
 """
 
 from __future__ import annotations
 
 import logging
 
-import grpc
-
-_IS_NOISY = tuple(int(part) for part in grpc.__version__.split(".")[:2]) < (1, 80)
-
 
 class _FalseAlarm(logging.Filter):
-    """Lets every record pass but the false alarm."""
+    """Lets every record pass but the false alarms."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if not record.exc_info or "PollerCompletionQueue._handle_events" not in record.getMessage():
+            return True
+        error = record.exc_info[1]
         return not (
-            record.exc_info
-            and record.exc_info[0] is BlockingIOError
-            and "PollerCompletionQueue._handle_events" in record.getMessage()
+            isinstance(error, BlockingIOError)
+            or (isinstance(error, RuntimeError) and str(error) == "Event loop is closed")
         )
 
 
@@ -28,6 +28,5 @@ _FALSE_ALARM = _FalseAlarm()
 
 
 def quiet() -> None:
-    """Drop the false alarm from asyncio's log, where the installed grpcio raises it."""
-    if _IS_NOISY:
-        logging.getLogger("asyncio").addFilter(_FALSE_ALARM)
+    """Drop the false alarms from asyncio's log."""
+    logging.getLogger("asyncio").addFilter(_FALSE_ALARM)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from agentstorage.errors import DeadlineExceeded, StorageError
+from agentstorage.errors import DeadlineExceeded, ServerFault, StorageError
 from agentstorage.methods import Method
 
 if TYPE_CHECKING:
@@ -98,8 +98,9 @@ class ExchangedCall:
         if not self.future.done():
             try:
                 self.future.set_result(self._deserialize(data))
-            except DecodeError as error:
-                self.fail(error)
+            except DecodeError:
+                text = f"{self._exchange.target} answered {self.method.path} with what is no answer to it"
+                self.fail(ServerFault(text, reason="", method=self.method.path))
 
     def fail(self, error: BaseException) -> None:
         """End it with a failure."""
@@ -109,19 +110,19 @@ class ExchangedCall:
             # Who does not await it has asked for no report.
             self.future.exception()
 
-    async def go_plain(self) -> None:
-        """Make a plain RPC of it, for what is left of its time."""
+    async def as_plain(self) -> Any:
+        """Give what a plain RPC gives, for what is left of its time; that RPC keeps the time."""
         self.timer.cancel()
-        try:
-            result = await self._plain(max(0.001, self.deadline - self._exchange.loop.time()))
-        except asyncio.CancelledError:
+        return await self._plain(max(0.001, self.time_remaining()))
+
+    def end_as(self, plain: asyncio.Task[Any]) -> None:
+        """End it as the plain RPC has ended."""
+        if plain.cancelled():
             self.future.cancel()
-            raise
-        except (StorageError, grpc.aio.UsageError) as error:
+        elif (error := plain.exception()) is not None:
             self.fail(error)
-        else:
-            if not self.future.done():
-                self.future.set_result(result)
+        elif not self.future.done():
+            self.future.set_result(plain.result())
 
     # As grpc.aio.UnaryUnaryCall has it.
 
