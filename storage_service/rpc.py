@@ -231,15 +231,19 @@ class Pipeline:
 
         return grpc.unary_unary_rpc_method_handler(unary)
 
-    async def answer(self, method: Method, data: bytes, identity: Identity, seconds: float | None) -> bytes:
+    async def answer(
+        self, method: Method, data: bytes, identity: Identity, seconds: float | None, *, is_admitted: bool = False
+    ) -> bytes:
         """Answer a unary call that has ``seconds`` left, or None for as long as the server allows. Raises only Failures.
 
         ``identity`` is the caller, or the metadata that tells who it is. Who knows the call's deadline ends this by cancelling it;
-        without one, or with a longer one than the server's, it ends here.
+        without one, or with a longer one than the server's, it ends here. The place of a call that :meth:`admit` gave is free
+        afterwards.
         """
         line = _Line(method.path, len(data), self._lines)
         limit = self._limits.call_seconds
-        answering = self._answer(method, data, identity, min(limit, seconds if seconds is not None else limit), line)
+        left = min(limit, seconds if seconds is not None else limit)
+        answering = self._answer(method, data, identity, left, line, is_admitted)
         try:
             response = await (answering if seconds is not None and seconds <= limit else _within(answering, limit))
         except (errors.Failure, asyncio.CancelledError) as error:
@@ -255,7 +259,7 @@ class Pipeline:
         """Answer a call with a stream; otherwise as :meth:`answer`."""
         line = _Line(method.path, len(data), self._lines)
         try:
-            self._admit(len(data))
+            self.admit(len(data))
             try:
                 request, call = self._open(method, data, metadata, self._limits.stream_seconds, line)
                 messages = method.handler(request, call)
@@ -264,8 +268,7 @@ class Pipeline:
                     line.bytes_out += len(response)
                     yield response
             finally:
-                self._in_flight -= 1
-                self._bytes_in_flight -= len(data)
+                self.leave(len(data))
         except GeneratorExit:
             line.write(grpc.StatusCode.CANCELLED, None)
             raise
@@ -275,26 +278,14 @@ class Pipeline:
             raise self._failed(error, line) from error
         line.write(grpc.StatusCode.OK, None)
 
-    def refuse(self, method: Method, size: int, caller: Caller, failure: errors.Failure) -> None:
-        """Log a call of so many bytes that is refused before it comes here."""
+    def refuse(self, method: Method, size: int, caller: Caller, failure: errors.Failure | None) -> None:
+        """Log a call of so many bytes that ended before it came to :meth:`answer`; without a failure its client gave up."""
         line = _Line(method.path, size, self._lines)
         line.caller = caller.name
-        line.write(failure.code, failure)
+        line.write(failure.code if failure is not None else grpc.StatusCode.CANCELLED, failure)
 
-    # The steps.
-
-    async def _answer(self, method: Method, data: bytes, identity: Identity, seconds: float, line: _Line) -> bytes:
-        size = len(data)
-        self._admit(size)
-        try:
-            request, call = self._open(method, data, identity, seconds, line)
-            return self._encode(await method.handler(request, call))
-        finally:
-            self._in_flight -= 1
-            self._bytes_in_flight -= size
-
-    def _admit(self, size: int) -> None:
-        """Give a call its place among those at work."""
+    def admit(self, size: int) -> None:
+        """Give a call of so many bytes its place among those at work. Raises ShuttingDown and LimitReached."""
         if self._draining:
             raise errors.ShuttingDown()
         if self._in_flight >= self._limits.calls_in_flight:
@@ -303,6 +294,25 @@ class Pipeline:
             raise errors.LimitReached("too many bytes of requests at once")
         self._in_flight += 1
         self._bytes_in_flight += size
+
+    def leave(self, size: int) -> None:
+        """Free the place of a call."""
+        self._in_flight -= 1
+        self._bytes_in_flight -= size
+
+    # The steps.
+
+    async def _answer(
+        self, method: Method, data: bytes, identity: Identity, seconds: float, line: _Line, is_admitted: bool
+    ) -> bytes:
+        size = len(data)
+        if not is_admitted:
+            self.admit(size)
+        try:
+            request, call = self._open(method, data, identity, seconds, line)
+            return self._encode(await method.handler(request, call))
+        finally:
+            self.leave(size)
 
     def _open(
         self, method: Method, data: bytes, identity: Identity, seconds: float, line: _Line
@@ -343,7 +353,12 @@ class Pipeline:
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
             if task is not None and task.cancelling():
-                line.write(grpc.StatusCode.CANCELLED, None)
+                # Whoever cancels for another reason than that the client gave up gives it as the message.
+                reason = error.args[0] if error.args else None
+                if isinstance(reason, errors.Failure):
+                    line.write(reason.code, reason)
+                else:
+                    line.write(grpc.StatusCode.CANCELLED, None)
                 return error
             # Not the call was cancelled but something inside it. grpc would leave the client waiting.
             failure = errors.ShuttingDown("the server ended the call")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
-import grpc
 import pytest
 
-from agentstorage.exchange import Exchange
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
 from storage_service.store import Store
 from storage_service.store.memory import MemoryStore
 from storage_service.store.postgres import DatabaseSettings, PostgresStore
 from tests.postgres_server import PostgresServer, make_database, postgres_server, postgres_url
-from tests.service import Api, DirectApi, ExchangeApi, GrpcApi, ServerProcess
+from tests.service import Api, DirectApi, ServerProcess, connected
 
 __all__ = ["make_database", "postgres_server", "postgres_url"]
 
@@ -78,14 +76,8 @@ async def api(
         settings = Settings(anonymous_rights="unscoped,admin", allow_truncate=True)
         yield DirectApi(build_pipeline(settings, stores[backend]), backend)
         return
-    target = servers[backend].target
-    async with grpc.aio.insecure_channel(target) as channel:
-        if way == "exchange":
-            exchange = Exchange(lambda: grpc.aio.insecure_channel(target), lambda: None, target, 2)
-            yield ExchangeApi(channel, exchange, backend)
-            await exchange.close()
-            return
-        yield GrpcApi(channel, "memory" if backend == "memory" else "postgres")
+    async with connected(servers[backend].target, "memory" if backend == "memory" else "postgres", way) as api:
+        yield api
 
 
 @pytest.fixture

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -162,6 +163,18 @@ class ExchangeApi(GrpcApi):
 
     def _plain(self, path: str, data: bytes) -> Any:
         return lambda left: self._channel.unary_unary(path, None, None)(data, timeout=left)
+
+
+@contextlib.asynccontextmanager
+async def connected(target: str, backend: str, way: str) -> AsyncIterator[GrpcApi]:
+    """The API of a server through plain RPCs (``grpc``) or through the exchange (``exchange``)."""
+    async with grpc.aio.insecure_channel(target) as channel:
+        if way == "grpc":
+            yield GrpcApi(channel, backend)
+            return
+        exchange = Exchange(lambda: grpc.aio.insecure_channel(target), lambda: None, target, 2)
+        yield ExchangeApi(channel, exchange, backend)
+        await exchange.close()
 
 
 def _as_sent(failure: StorageError) -> CallFailed:

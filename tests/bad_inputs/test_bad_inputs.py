@@ -7,14 +7,13 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 
 from tests.bad_inputs.rows import CANARY, NOT_APPLICABLE, ROWS, Row
 from tests.postgres_server import PostgresServer
-from tests.service import METHODS, Api, CallFailed, GrpcApi, ServerProcess
+from tests.service import METHODS, Api, CallFailed, ServerProcess, connected
 
 #: Rows that are tests of their own, here or in another suite.
 OTHERS = {
@@ -47,13 +46,14 @@ def log_of(server: ServerProcess) -> str:
         return log.read()
 
 
-@pytest.fixture(scope="module", params=("memory", "postgres"))
+@pytest.fixture(scope="module", params=("memory-grpc", "memory-exchange", "postgres-grpc", "postgres-exchange"))
 async def api(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> AsyncIterator[Api]:
-    """A server of its own on each backend, that logs every call; its log is read when all is done."""
-    url = postgres_server.url(postgres_server.create_database()) if request.param == "postgres" else ""
-    server = ServerProcess(request.param, url, environment={"STORAGE_LOG_LEVEL": "INFO"}).start()
-    async with grpc.aio.insecure_channel(server.target) as channel:
-        yield GrpcApi(channel, request.param)
+    """A server of its own for each backend and way in, that logs every call; its log is read when all is done."""
+    backend, _, way = request.param.partition("-")
+    url = postgres_server.url(postgres_server.create_database()) if backend == "postgres" else ""
+    server = ServerProcess(backend, url, environment={"STORAGE_LOG_LEVEL": "INFO"}).start()
+    async with connected(server.target, backend, way) as api:
+        yield api
     text = log_of(server)
     assert CANARY not in text
     assert "Traceback" not in text

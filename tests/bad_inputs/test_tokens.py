@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import status_pb2
 
 from agentstorage.v1 import common_pb2, server_pb2, threads_pb2
+from agentstorage.v1 import exchange_pb2 as pb
 from tests.postgres_server import PostgresServer
+from tests.rpc.raw_stream import RawStream, code_of, reason_of, status_of
 from tests.service import ServerProcess
 
 _ONE, _ALL, _CHIEF = "token-of-one-canary-7f3a9c", "token-of-all-canary-7f3a9c", "token-of-chief-canary-7f3a9c"
@@ -53,15 +56,39 @@ def server(
     assert '"UNAUTHENTICATED"' in text
 
 
-@pytest.fixture
-async def channel(server: ServerProcess) -> AsyncIterator[Any]:
+@dataclass(frozen=True)
+class Door:
+    """A channel to a server, and whether calls go through the exchange, each on a stream of its own."""
+
+    channel: Any
+    is_exchange: bool
+
+    async def status(self, path: str, request: bytes, metadata: Pairs) -> status_pb2.Status | None:
+        """Why a call with this metadata fails, or None."""
+        if self.is_exchange:
+            stream = RawStream(self.channel, *metadata)
+            try:
+                found = await stream.ask(pb.Call(id=1, method=path, request=request))
+            except grpc.aio.AioRpcError:
+                return await stream.end()
+            await stream.close()
+            return found if isinstance(found, status_pb2.Status) else None
+        try:
+            await self.channel.unary_unary(path)(request, timeout=10, metadata=grpc.aio.Metadata(*metadata))
+        except grpc.aio.AioRpcError as error:
+            return status_of(error)
+        return None
+
+
+@pytest.fixture(params=(False, True), ids=("grpc", "exchange"))
+async def channel(server: ServerProcess, request: pytest.FixtureRequest) -> AsyncIterator[Door]:
     """A channel to it."""
     async with grpc.aio.insecure_channel(server.target) as channel:
-        yield channel
+        yield Door(channel, request.param)
 
 
 async def outcome(
-    channel: Any,
+    channel: Door,
     metadata: Pairs,
     owner: str | None = "alice",
     path: str = f"{_SERVICE}SearchThreads",
@@ -69,19 +96,11 @@ async def outcome(
 ) -> tuple[str, str]:
     """The code and reason of a call with this metadata."""
     request = data or threads_pb2.SearchThreadsRequest(owner_id=owner).SerializeToString()
-    failure: Any = None
-    try:
-        await channel.unary_unary(path)(request, timeout=10, metadata=grpc.aio.Metadata(*metadata))
-    except grpc.aio.AioRpcError as error:
-        failure = error
-    if failure is None:
+    status = await channel.status(path, request, metadata)
+    if status is None:
         return "OK", ""
-    details: bytes = dict(failure.trailing_metadata())["grpc-status-details-bin"]
-    assert b"canary" not in details
-    assert "canary" not in failure.details()
-    info = error_details_pb2.ErrorInfo()
-    status_pb2.Status.FromString(details).details[0].Unpack(info)
-    return failure.code().name, info.reason
+    assert b"canary" not in status.SerializeToString()
+    return code_of(status), reason_of(status)
 
 
 def bearer(token: str) -> Pairs:
@@ -111,14 +130,14 @@ def bearer(token: str) -> Pairs:
         (("token", _ONE),),
     ],
 )
-async def test_without_a_known_token(channel: Any, metadata: Pairs) -> None:
+async def test_without_a_known_token(channel: Door, metadata: Pairs) -> None:
     """B51, B53: missing, malformed, unknown, given twice, or under another name."""
     assert await outcome(channel, metadata) == ("UNAUTHENTICATED", "UNAUTHENTICATED")
     # Before anything else is said of the request.
     assert await outcome(channel, metadata, data=b"\xff\xff") == ("UNAUTHENTICATED", "UNAUTHENTICATED")
 
 
-async def test_the_owner_is_the_credentials(channel: Any) -> None:
+async def test_the_owner_is_the_credentials(channel: Door) -> None:
     """B52: a token acts for its own owners only, whatever other metadata says."""
     assert await outcome(channel, bearer(_ONE)) == ("OK", "")
     assert await outcome(channel, (("authorization", f"bearer {_ONE}"),)) == ("OK", "")
@@ -134,7 +153,7 @@ async def test_the_owner_is_the_credentials(channel: Any) -> None:
 
 
 @pytest.mark.parametrize("token", [_ONE, _ALL, _CHIEF])
-async def test_no_text_stands_for_all_owners(channel: Any, token: str) -> None:
+async def test_no_text_stands_for_all_owners(channel: Door, token: str) -> None:
     """B54."""
     for owner in ("", "*", "%", "\0", "a" * 256):
         assert await outcome(channel, bearer(token), owner) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
@@ -143,7 +162,7 @@ async def test_no_text_stands_for_all_owners(channel: Any, token: str) -> None:
     )
 
 
-async def test_rights(channel: Any) -> None:
+async def test_rights(channel: Door) -> None:
     """Calls without an owner and of the administrator need a right of their own, also from who may act for all owners."""
     for token, code, reason in (
         (_ONE, "INVALID_ARGUMENT", "OWNER_REQUIRED"),
@@ -158,8 +177,8 @@ async def test_rights(channel: Any) -> None:
         assert (await outcome(channel, bearer(token), path=path, data=truncate))[0] == code
 
 
-async def test_what_is_open_to_all(channel: Any) -> None:
+async def test_what_is_open_to_all(channel: Door) -> None:
     """Health says how the server is, to anybody; nothing of the service itself is open."""
-    assert await channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
+    assert await channel.channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=5)
     info = await outcome(channel, (), path="/agentstorage.v1.ServerService/GetServerInfo", data=b"\x08\x01")
     assert info == ("UNAUTHENTICATED", "UNAUTHENTICATED")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 from typing import Any
 
 import grpc
@@ -11,21 +12,29 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from google.rpc import error_details_pb2, status_pb2
 
+from agentstorage.v1 import exchange_pb2 as pb
+from tests.rpc.raw_stream import PATH
+from tests.rpc.raw_stream import call as exchange_call
 from tests.service import METHODS
 
+_DETAILS = "grpc-status-details-bin"
+_SECONDS = 20.0
 #: Times of the servers' clocks; every other time must be equal.
 _CLOCK = frozenset({"createdAt", "updatedAt", "stateUpdatedAt", "finishedAt", "expiresAt"})
 
 
 class Failed(Exception):
-    """A call failed; two failures with equal ``seen`` look the same to a client."""
+    """A call failed; two failures with equal ``seen`` look the same to a client.
 
-    def __init__(self, error: grpc.RpcError) -> None:
-        self.code: grpc.StatusCode = error.code()
+    Args:
+        status: Why, as the server says it.
+        trailers: What else came with it.
+    """
+
+    def __init__(self, status: status_pb2.Status, trailers: set[str]) -> None:
+        self.code = next(code for code in grpc.StatusCode if code.value[0] == status.code)
         info, fields = error_details_pb2.ErrorInfo(), {}
-        found: Any = error.trailing_metadata() or ()
-        trailers: dict[str, Any] = dict(found)
-        for detail in status_pb2.Status.FromString(trailers.get("grpc-status-details-bin", b"")).details:
+        for detail in status.details:
             bad_request = error_details_pb2.BadRequest()
             if detail.Unpack(bad_request):
                 fields = {item.field: item.description for item in bad_request.field_violations}
@@ -34,11 +43,11 @@ class Failed(Exception):
         self.id = info.metadata.get("id", "")
         self.seen: dict[str, Any] = {
             "code": self.code.name,
-            "message": error.details(),
+            "message": status.message,
             "reason": info.reason,
             "metadata": dict(info.metadata),
             "fields": fields,
-            "trailers": sorted(set(trailers) - {"grpc-status-details-bin"}),
+            "trailers": sorted(trailers - {_DETAILS}),
         }
         super().__init__(json.dumps(self.seen))
 
@@ -51,6 +60,10 @@ class Side:
         self.channel = grpc.insecure_channel(target)
         self._methods: dict[str, Any] = {}
 
+    def close(self) -> None:
+        """End the connection."""
+        self.channel.close()
+
     def call(self, method: str, request: Message) -> Any:
         """The answer; of a stream all messages as one. Raises Failed."""
         if method not in self._methods:
@@ -62,7 +75,7 @@ class Side:
                 response_deserializer=GetMessageClass(descriptor.output_type).FromString,
             )
         try:
-            answer = self._methods[method](request, timeout=20)
+            answer = self._methods[method](request, timeout=_SECONDS)
             if not METHODS[method].server_streaming:
                 return answer
             whole = GetMessageClass(METHODS[method].output_type)()
@@ -70,7 +83,43 @@ class Side:
                 whole.MergeFrom(part)
             return whole
         except grpc.RpcError as error:
-            raise Failed(error) from None
+            found: Any = error.trailing_metadata() or ()
+            trailers: dict[str, Any] = dict(found)
+            status = status_pb2.Status.FromString(trailers.get(_DETAILS, b""))
+            status.code, status.message = error.code().value[0], error.details() or ""
+            raise Failed(status, set(trailers)) from None
+
+
+class ExchangeSide(Side):
+    """One server, its unary methods through one stream of the exchange."""
+
+    def __init__(self, name: str, target: str) -> None:
+        super().__init__(name, target)
+        self._requests: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        stream: Any = self.channel.stream_stream(PATH, None, None)
+        self._messages: Any = stream(iter(self._requests.get, None))
+        self._last_id = 0
+
+    def call(self, method: str, request: Message) -> Any:
+        if METHODS[method].server_streaming:
+            return super().call(method, request)
+        self._last_id += 1
+        one = exchange_call(self._last_id, method, request, timeout_ms=int(_SECONDS * 1000))
+        self._requests.put(pb.ExchangeRequest(calls=[one]).SerializeToString())
+        data = b""
+        while True:
+            # One call at a time: whatever comes is its answer.
+            for reply in pb.ExchangeResponse.FromString(next(self._messages)).replies:
+                assert reply.id == self._last_id
+                if reply.WhichOneof("outcome") == "error":
+                    raise Failed(status_pb2.Status.FromString(reply.error.SerializeToString()), set())
+                data += reply.response
+                if not reply.more:
+                    return GetMessageClass(METHODS[method].output_type).FromString(data)
+
+    def close(self) -> None:
+        self._requests.put(None)
+        super().close()
 
 
 class Pairs:

@@ -1,5 +1,7 @@
 """Memory against Postgres: a state machine sends the same random calls to a server on each and compares every answer.
 
+Half of the examples send them as plain RPCs, the others through the exchange.
+
 A longer run: ``MODEL_STEPS=200000 .venv/bin/python -m pytest tests/model``. A failing run prints the calls that lead to
 the difference, shrunk, and the seed to repeat it with (``--hypothesis-seed``).
 """
@@ -16,10 +18,11 @@ import pytest
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests.model import requests
-from tests.model.backends import Both, Failed, Side
+from tests.model.backends import Both, ExchangeSide, Failed, Side
 from tests.postgres_server import PostgresServer
 from tests.service import METHODS, ServerProcess
 
@@ -56,7 +59,8 @@ def ask(method: str, owner: str | None = None, **fields: Any) -> Any:
 class Machine(RuleBasedStateMachine):
     """Random calls of two owners, the system owner and none, to both servers."""
 
-    both: ClassVar[Both]
+    ways: ClassVar[dict[str, Both]]
+    examples: ClassVar[Counter[str]] = Counter()
     steps: ClassVar[int] = 0
     outcomes: ClassVar[Counter[tuple[str, str]]] = Counter()
 
@@ -66,11 +70,14 @@ class Machine(RuleBasedStateMachine):
         self.owners = {"@A": f"a-{mark}", "@B": f"b-{mark}", "@system": "system"}
         self.unscoped = False
         self.count = 0
-        self.both.forget()
+        self.both = self.ways["grpc"]
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(way=st.sampled_from(("grpc", "exchange")))
+    def begin(self, way: str) -> None:
         """Make some rows, so that the first calls meet something."""
+        Machine.examples[way] += 1
+        self.both = self.ways[way]
+        self.both.forget()
         for method, fields in _FIRST:
             assert not isinstance(self.both.call(method, ask(method, self.owners["@A"], **fields)), Failed)
             Machine.steps += 1
@@ -209,21 +216,24 @@ def _setter(message: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def both(postgres_server: PostgresServer) -> Iterator[Both]:
-    """Servers of their own, since calls without an owner and those of the system owner see everybody's rows."""
+def ways(postgres_server: PostgresServer) -> Iterator[dict[str, Both]]:
+    """Both servers by each way in; of their own, since calls without an owner and those of the system owner see everybody's rows."""
     url = postgres_server.url(postgres_server.create_database())
     processes = [ServerProcess("memory").start(), ServerProcess("postgres", url).start()]
-    sides = [Side(process.backend, process.target) for process in processes]
-    yield Both(*sides)
-    for side, process in zip(sides, processes, strict=True):
-        side.channel.close()
+    kinds: dict[str, type[Side]] = {"grpc": Side, "exchange": ExchangeSide}
+    found = {way: Both(*(kind(it.backend, it.target) for it in processes)) for way, kind in kinds.items()}
+    yield found
+    for side in (side for both in found.values() for side in both.sides):
+        side.close()
+    for process in processes:
         process.stop()
 
 
 @pytest.mark.timeout(max(240, STEPS // 40))
-def test_memory_and_postgres_answer_the_same(both: Both) -> None:
-    Machine.both, Machine.steps = both, 0
+def test_memory_and_postgres_answer_the_same(ways: dict[str, Both]) -> None:
+    Machine.ways, Machine.steps = ways, 0
     Machine.outcomes.clear()
+    Machine.examples.clear()
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -238,6 +248,7 @@ def test_memory_and_postgres_answer_the_same(both: Both) -> None:
         ),
     )
     assert Machine.steps >= STEPS
+    assert min(Machine.examples[way] for way in ways) > sum(Machine.examples.values()) / 4
     driven = {method for method, _ in Machine.outcomes}
     never_ok = driven - {method for method, code in Machine.outcomes if code == "OK"}
     assert not never_ok, "methods that never succeeded show nothing"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import grpc
 import pytest
 
-from tests.service import METHODS, Api, GrpcApi, ServerProcess
+from tests.service import METHODS, Api, ServerProcess, connected
 from tests.tenants.matrix import ALL, check
 from tests.tenants.scenarios import PAGED, SCENARIOS, Scenario
 
@@ -75,11 +74,12 @@ HELD: dict[str, str] = {
 ENTRIES = sorted((method, field) for method, fields in HELD.items() for field in ("", *fields.split()))
 
 
-@pytest.fixture(params=("memory", "postgres"))
+@pytest.fixture(params=("memory-grpc", "memory-exchange", "postgres-grpc", "postgres-exchange"))
 async def api(request: pytest.FixtureRequest, servers: dict[str, ServerProcess]) -> AsyncIterator[Api]:
-    """Each backend over gRPC."""
-    async with grpc.aio.insecure_channel(servers[request.param].target) as channel:
-        yield GrpcApi(channel, request.param)
+    """Each backend over gRPC, by plain RPCs and through the exchange."""
+    backend, _, way = request.param.partition("-")
+    async with connected(servers[backend].target, backend, way) as api:
+        yield api
 
 
 def test_every_method_and_field_has_an_entry() -> None:

@@ -1,0 +1,24 @@
+"""No caller keeps another waiting for long.
+
+The strict figures come from ``python -m tests.rpc.disturbances``, on a machine that does nothing else: here the parties and whatever else
+runs share two cores, so that the bounds only tell a disturbance from none.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.servers import Record, Serve
+from tests.postgres_server import MakeDatabase
+from tests.rpc.disturbances import ENVIRONMENT, measure
+
+
+@pytest.mark.parametrize("backend", ["memory", "postgres"])
+async def test_others_are_not_delayed(
+    serve: Serve, make_database: MakeDatabase, record_property: Record, backend: str
+) -> None:
+    server = await serve(make_database() if backend == "postgres" else "", environment=ENVIRONMENT)
+    async for name, quiet, disturbed in measure(server, 1):
+        record_property(name, f"{quiet * 1000:.2f} ms, {disturbed * 1000:.2f} ms")
+        # A thousand calls take 50 to 150 ms; a stream that had to wait for all of them, more.
+        assert disturbed < max(10 * quiet, 0.05), name
