@@ -24,8 +24,9 @@ from google.protobuf.message import DecodeError
 from agentstorage.v1 import exchange_pb2 as pb
 from storage_service import errors
 from storage_service.caller import Caller
-from storage_service.rpc import Method, Pipeline, abort, status_of
+from storage_service.rpc import Method, Pipeline, abort, presentable
 from storage_service.settings import Limits
+from storage_service.status import status_of
 
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["ExchangeService"].full_name
 
@@ -97,8 +98,8 @@ class Exchange:
         try:
             await self._run(context)
             return
-        except errors.Failure as error:
-            failure = error
+        except Exception as error:
+            failure = presentable(error)
         await abort(context, failure)
 
     async def _run(self, context: Any) -> None:
@@ -186,7 +187,11 @@ class _Stream:
     async def _read(self) -> None:
         # So that a client knows at once that there is an exchange, in which process, and how much it takes.
         await self._context.send_initial_metadata(
-            (("agentstorage-instance", _INSTANCE), ("agentstorage-exchange-calls", str(self._limits.exchange_calls)))
+            (
+                ("agentstorage-instance", _INSTANCE),
+                ("agentstorage-exchange-calls", str(self._limits.exchange_calls)),
+                ("agentstorage-exchange-bytes", str(self._limits.exchange_bytes)),
+            )
         )
         while (data := await self._context.read()) is not _EOF:
             try:
@@ -196,6 +201,8 @@ class _Stream:
             if not (message.calls or message.cancels):
                 self._announce = True
                 self._woken.set()
+            if len(message.cancels) > 2 * self._limits.exchange_calls:
+                raise errors.InvalidRequest(violations={"cancels": "are more than there can be calls"})
             for id in message.cancels:
                 self._cancel(id)
             for number, call in enumerate(message.calls, 1):
@@ -287,8 +294,9 @@ class _Stream:
             outcome = await self._pipeline.answer(work.method, work.request, self._caller, seconds, is_admitted=True)
         except errors.Failure as failure:
             outcome = _status(failure)
-        # Nobody waits for one that is not among them any more.
-        if self._calls.pop(work.id, None) is not None:
+        # Nobody waits for one that is not among them any more; another call may have its id by now.
+        if self._calls.get(work.id) is work:
+            del self._calls[work.id]
             self._free(work)
             self._reply(work.id, outcome)
 
@@ -375,7 +383,8 @@ class _Stream:
                 async with asyncio.timeout(_FAREWELL_SECONDS if is_last else None):
                     await self._woken.wait()
             except TimeoutError:
-                return
+                if not self._calls:
+                    return
 
     def _next(self) -> tuple[bytes, int]:
         """The next message, and how many bytes of responses it holds."""

@@ -11,29 +11,27 @@ grpc.aio enter by :meth:`Pipeline.answer`; so may any other way in that has byte
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import json
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
-from google.protobuf import any_pb2
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
-from google.rpc import error_details_pb2, status_pb2
 
-from agentstorage.v1 import common_pb2, options_pb2
+from agentstorage.v1 import options_pb2
 from storage_service import errors
 from storage_service.caller import AllOwners, Caller, Callers, Owner, Scope
-from storage_service.logs import Lines, time_of
+from storage_service.callline import Line
+from storage_service.logs import Lines
 from storage_service.services import Call
 from storage_service.settings import Limits
+from storage_service.status import status_of
 from storage_service.store import Store
 from storage_service.validate import Validator, check_id
 
@@ -42,11 +40,7 @@ log = logging.getLogger("storage_service.calls")
 T = TypeVar("T")
 Metadata = Sequence[tuple[str, str | bytes]]
 Identity = Caller | Metadata
-DOMAIN: Final = "agentstorage"
 _DETAILS: Final = "grpc-status-details-bin"
-_MESSAGE_CHARACTERS: Final = 200
-# Failures that say something about the server and not about the request.
-_SERVER_SIDE: Final = (errors.ServerFault, errors.Unavailable, errors.LimitReached, errors.DeadlineExceeded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +58,6 @@ class Method:
 
 
 @lru_cache(maxsize=4096)
-def _hidden(owner: str) -> str:
-    """An owner as the log has it: the same for the same owner, and no more."""
-    return hashlib.blake2b(owner.encode(), digest_size=4).hexdigest() if owner else ""
-
-
-_quoted = lru_cache(maxsize=1024)(json.dumps)
-
-
-@lru_cache(maxsize=4096)
 def _owner(owner_id: str) -> Owner:
     """The owner that a request names. Raises InvalidRequest."""
     wrong = check_id(owner_id)
@@ -81,68 +66,6 @@ def _owner(owner_id: str) -> Owner:
     if wrong:
         raise errors.InvalidRequest(violations={"owner_id": wrong})
     return Owner(owner_id)
-
-
-class _Line:
-    """What the log says of one call."""
-
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "caller",
-        "code",
-        "ended",
-        "lines",
-        "method",
-        "milliseconds",
-        "owner",
-        "started",
-    )
-
-    def __init__(self, method: str, bytes_in: int, lines: Lines | None) -> None:
-        self.method = method
-        self.bytes_in = bytes_in
-        self.lines = lines
-        self.started = time.perf_counter()
-        self.caller = ""
-        self.owner = ""
-        self.bytes_out = 0
-
-    def __str__(self) -> str:
-        """The line of a call that went well."""
-        return (
-            f'{{"time": "{time_of(self.ended)}", "level": "info", "event": "call", "method": "{self.method}",'
-            f' "code": "{self.code}", "ms": {self.milliseconds}, "caller": {_quoted(self.caller)},'
-            f' "owner": "{_hidden(self.owner)}", "bytes_in": {self.bytes_in}, "bytes_out": {self.bytes_out}}}'
-        )
-
-    def write(self, code: grpc.StatusCode, failure: errors.Failure | None, cause: BaseException | None = None) -> None:
-        level = logging.INFO
-        if isinstance(failure, _SERVER_SIDE):
-            level = logging.ERROR if isinstance(failure, errors.ServerFault) else logging.WARNING
-        if not log.isEnabledFor(level):
-            return
-        self.code = code.name
-        self.ended = time.time()
-        self.milliseconds = round((time.perf_counter() - self.started) * 1000, 2)
-        if failure is None and self.lines is not None:
-            # The line of nearly every call, without a record, and written out when many are.
-            self.lines.add(self)
-            return
-        fields: dict[str, object] = {
-            "method": self.method,
-            "code": self.code,
-            "ms": self.milliseconds,
-            "caller": self.caller,
-            "owner": _hidden(self.owner),
-            "bytes_in": self.bytes_in,
-            "bytes_out": self.bytes_out,
-        }
-        if failure is not None:
-            fields["reason"] = reason_of(failure)
-            if "error_id" in failure.metadata:
-                fields["error_id"] = failure.metadata["error_id"]
-        log.log(level, "call", extra={"fields": fields}, exc_info=cause)
 
 
 class Pipeline:
@@ -216,7 +139,7 @@ class Pipeline:
                         yield response
                     return
                 except Exception as error:
-                    failure = _presentable(error)
+                    failure = presentable(error)
                 await abort(context, failure)
 
             return grpc.unary_stream_rpc_method_handler(stream)
@@ -225,7 +148,7 @@ class Pipeline:
             try:
                 return await self.answer(method, request, context.invocation_metadata() or (), context.time_remaining())
             except Exception as error:
-                failure = _presentable(error)
+                failure = presentable(error)
             await abort(context, failure)
             raise failure
 
@@ -240,24 +163,22 @@ class Pipeline:
         without one, or with a longer one than the server's, it ends here. The place of a call that :meth:`admit` gave is free
         afterwards.
         """
-        line = _Line(method.path, len(data), self._lines)
+        line = Line(method.path, len(data), self._lines)
         limit = self._limits.call_seconds
         left = min(limit, seconds if seconds is not None else limit)
         answering = self._answer(method, data, identity, left, line, is_admitted)
         try:
             response = await (answering if seconds is not None and seconds <= limit else _within(answering, limit))
-        except (errors.Failure, asyncio.CancelledError) as error:
-            raise self._failed(error, line) from error
-        # Whatever else comes out is a fault of the server: its text stays in here.
-        except Exception as error:
-            raise self._failed(error, line) from error
+        # What is no failure is a fault of the server: its text stays in here.
+        except (Exception, asyncio.CancelledError) as error:
+            self._fail(error, line)
         line.bytes_out = len(response)
         line.write(grpc.StatusCode.OK, None)
         return response
 
     async def stream(self, method: Method, data: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
         """Answer a call with a stream; otherwise as :meth:`answer`."""
-        line = _Line(method.path, len(data), self._lines)
+        line = Line(method.path, len(data), self._lines)
         try:
             self.admit(len(data))
             try:
@@ -272,15 +193,13 @@ class Pipeline:
         except GeneratorExit:
             line.write(grpc.StatusCode.CANCELLED, None)
             raise
-        except (errors.Failure, asyncio.CancelledError) as error:
-            raise self._failed(error, line) from error
-        except Exception as error:
-            raise self._failed(error, line) from error
+        except (Exception, asyncio.CancelledError) as error:
+            self._fail(error, line)
         line.write(grpc.StatusCode.OK, None)
 
     def refuse(self, method: Method, size: int, caller: Caller, failure: errors.Failure | None) -> None:
         """Log a call of so many bytes that ended before it came to :meth:`answer`; without a failure its client gave up."""
-        line = _Line(method.path, size, self._lines)
+        line = Line(method.path, size, self._lines)
         line.caller = caller.name
         line.write(failure.code if failure is not None else grpc.StatusCode.CANCELLED, failure)
 
@@ -303,7 +222,7 @@ class Pipeline:
     # The steps.
 
     async def _answer(
-        self, method: Method, data: bytes, identity: Identity, seconds: float, line: _Line, is_admitted: bool
+        self, method: Method, data: bytes, identity: Identity, seconds: float, line: Line, is_admitted: bool
     ) -> bytes:
         size = len(data)
         if not is_admitted:
@@ -315,7 +234,7 @@ class Pipeline:
             self.leave(size)
 
     def _open(
-        self, method: Method, data: bytes, identity: Identity, seconds: float, line: _Line
+        self, method: Method, data: bytes, identity: Identity, seconds: float, line: Line
     ) -> tuple[Message, Call]:
         """Caller, decoding, owner and validation: all that comes before the method."""
         caller = identity if isinstance(identity, Caller) else self._callers.identify(identity)
@@ -347,8 +266,8 @@ class Pipeline:
             raise errors.LimitReached("the answer is larger than a message; ask for a smaller page or fewer fields")
         return data
 
-    def _failed(self, error: BaseException, line: _Line) -> BaseException:
-        """What to raise for what went wrong, logged."""
+    def _fail(self, error: BaseException, line: Line) -> NoReturn:
+        """Log what went wrong, and raise what it is to the client."""
         failure: errors.Failure
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()
@@ -359,17 +278,18 @@ class Pipeline:
                     line.write(reason.code, reason)
                 else:
                     line.write(grpc.StatusCode.CANCELLED, None)
-                return error
-            # Not the call was cancelled but something inside it. grpc would leave the client waiting.
-            failure = errors.ShuttingDown("the server ended the call")
+                raise error
+            # Not the call was cancelled but something inside it, when it may have been done. grpc would leave the client waiting.
+            failure = errors.DatabaseUnavailable("the server ended the call")
         elif isinstance(error, errors.Failure):
-            failure = error
+            line.write(error.code, error, error if isinstance(error, errors.ServerFault) else None)
+            raise error
         elif getattr(error, "sqlstate", None) in ("XX001", "XX002"):
             failure = errors.DataLoss(secrets.token_hex(8))
         else:
             failure = errors.ServerFault(secrets.token_hex(8))
         line.write(failure.code, failure, error if isinstance(failure, errors.ServerFault) else None)
-        return failure
+        raise failure from error
 
 
 async def _within(work: Awaitable[T], seconds: float) -> T:
@@ -392,7 +312,7 @@ async def _within(work: Awaitable[T], seconds: float) -> T:
     return task.result()
 
 
-def _presentable(error: Exception) -> errors.Failure:
+def presentable(error: Exception) -> errors.Failure:
     """The failure, or, for a fault of the pipeline's own, one that says nothing: grpc would tell the client its text."""
     if isinstance(error, errors.Failure):
         return error
@@ -405,30 +325,6 @@ def _forget(task: asyncio.Task[Any]) -> None:
     """Take note of how the task ended, so that asyncio does not report it as lost."""
     if not task.cancelled():
         task.exception()
-
-
-def reason_of(failure: errors.Failure) -> str:
-    """The reason without its prefix, as ErrorInfo has it."""
-    return common_pb2.ErrorReason.Name(failure.reason).removeprefix("ERROR_REASON_")
-
-
-def status_of(failure: errors.Failure) -> status_pb2.Status:
-    """The rich status of a failure: ErrorInfo, and BadRequest for fields."""
-    status = status_pb2.Status(code=failure.code.value[0], message=failure.message[:_MESSAGE_CHARACTERS])
-    info = error_details_pb2.ErrorInfo(reason=reason_of(failure), domain=DOMAIN, metadata=failure.metadata)
-    details: list[Message] = [info]
-    if isinstance(failure, errors.InvalidRequest) and failure.violations:
-        violation = error_details_pb2.BadRequest.FieldViolation
-        found = [
-            violation(field=path[:_MESSAGE_CHARACTERS], description=text[:_MESSAGE_CHARACTERS])
-            for path, text in list(failure.violations.items())[:2]
-        ]
-        details.append(error_details_pb2.BadRequest(field_violations=found))
-    for detail in details:
-        packed = any_pb2.Any()
-        packed.Pack(detail)
-        status.details.append(packed)
-    return status
 
 
 async def abort(context: Any, failure: errors.Failure) -> None:

@@ -26,7 +26,8 @@ from agentstorage.exchange import LARGEST, Exchange, ExchangedCall
 from agentstorage.methods import Method
 from agentstorage.v1 import assistants_pb2, crons_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
 from storage_service.errors import Failure
-from storage_service.rpc import Pipeline, status_of
+from storage_service.rpc import Pipeline
+from storage_service.status import status_of
 
 MODULES = (assistants_pb2, threads_pb2, runs_pb2, store_pb2, crons_pb2, owner_pb2, server_pb2)
 #: Every method of the API by its name: the names are unique over the services.

@@ -8,8 +8,8 @@ import pytest
 
 from agentstorage.v1 import common_pb2
 from storage_service import errors
-from storage_service.rpc import reason_of
 from storage_service.settings import described
+from storage_service.status import reason_of
 from tests.docs.markdown import PAGES, ROOT, anchors, links, rows
 from tests.service import METHODS
 

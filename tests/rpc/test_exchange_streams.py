@@ -250,3 +250,44 @@ async def test_streams_leave_nothing(serve: Serve, make_database: Callable[[], s
         assert {code_of(outcome) for outcome in await stream.answers(*range(60))} == {"OK"}
         await stream.close()
     assert troubles(server.log) == []
+
+
+async def test_work_that_goes_on_after_its_end_answers_no_later_call(served: Served, stream: RawStream) -> None:
+    # As a driver's wait may do with a cancellation: the work of a call that has ended gives an answer all the same.
+    goes_on = asyncio.Event()
+
+    async def stubborn() -> server_pb2.GetServerInfoResponse:
+        try:
+            await goes_on.wait()
+        except asyncio.CancelledError:
+            await goes_on.wait()
+        return server_pb2.GetServerInfoResponse(version="of another")
+
+    served.service.work = stubborn
+    assert code_of(await stream.ask(call(1, "GetServerInfo", timeout_ms=60))) == "DEADLINE_EXCEEDED"
+    del stream.outcomes[1]
+    served.service.work = blocked = Blocked()
+    await stream.send(call(1, "GetServerInfo"))
+    await so(lambda: blocked.begun == 1)
+    goes_on.set()
+    await asyncio.sleep(0.1)
+    blocked.goes_on.set()
+    assert await stream.answers(1) == [b""]
+
+
+async def test_more_cancels_than_there_can_be_calls_end_the_stream(stream: RawStream) -> None:
+    await stream.send(cancels=range(1, 2002))
+    assert code_of(await stream.end()) == "INVALID_ARGUMENT"
+
+
+async def test_what_nobody_foresaw_says_nothing_to_the_client(
+    served: Served, stream: RawStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> None:
+        raise ValueError("a secret")
+
+    monkeypatch.setattr(served.pipeline, "method", fail)
+    await stream.send(call(1, "GetServerInfo"))
+    status = await stream.end()
+    assert (code_of(status), reason_of(status)) == ("INTERNAL", "INTERNAL")
+    assert "secret" not in status.message

@@ -104,7 +104,7 @@ async def test_a_cancellation_inside(service: Misbehaving, api: GrpcApi, way: st
 
     service.work = work
     failure = await failure_of(begin(api, way))
-    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "SHUTTING_DOWN")
+    assert (failure.code, failure.reason) == (grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE")
     service.work = service.answer
     await api.call("GetServerInfo")
 

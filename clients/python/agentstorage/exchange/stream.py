@@ -22,6 +22,7 @@ _PATH: Final = "/agentstorage.v1.ExchangeService/Exchange"
 # The process of the service that a stream has come to, and how many calls at once it takes, in the metadata that begins it.
 _INSTANCE: Final = "agentstorage-instance"
 _ROOM: Final = "agentstorage-exchange-calls"
+_BYTES: Final = "agentstorage-exchange-bytes"
 _DEFAULT_ROOM: Final = 100
 # Half of what a server takes by default, in bytes of requests: the other half is for replies.
 _MOST_BYTES: Final = 33554432
@@ -48,6 +49,7 @@ class Stream:
         self._asked = 0.0
         # How many further calls the server takes now, and how many bytes are in those that it has.
         self._room = self._bytes = 0
+        self._most_bytes = _MOST_BYTES
         self.metadata = exchange.source()
         self.calls: dict[int, ExchangedCall] = {}
         self.instance = ""
@@ -119,6 +121,8 @@ class Stream:
                 self.has_begun = True
                 self.instance = str(begun[_INSTANCE])
                 self._room = int(begun.get(_ROOM, _DEFAULT_ROOM))
+                # Half of what the server takes, since others' answers count there too.
+                self._most_bytes = int(begun.get(_BYTES, 2 * _MOST_BYTES)) // 2
                 if not self._exchange.opened(self):
                     error = None
                     return
@@ -191,7 +195,7 @@ class Stream:
             return
 
     def _has_room(self) -> bool:
-        return self._room > 0 and self._bytes < _MOST_BYTES
+        return self._room > 0 and self._bytes < self._most_bytes
 
     def _free(self, call: ExchangedCall) -> None:
         self._room += 1
