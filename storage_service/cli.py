@@ -208,7 +208,9 @@ def _say_where(settings: Settings, port: int, report: Report, is_embedded: bool)
     click.echo(f"storage-service {__version__} {what.format(f'{settings.host}:{port}')} {report.store}{workers}")
     if settings.uses_reflection:
         click.echo(f"  look at it:  grpcurl {flags}{address} list")
-    click.echo(f'  use it:      agentstorage.GrpcStorage("{address}"), the Python client')
+    options = ", tls_ca=..." if settings.tls_cert_file else ""
+    options += ", token=..." if settings.token_file else ""
+    click.echo(f'  use it:      agentstorage.GrpcStorage("{address}"{options}), the Python client')
     if is_embedded:
         click.echo(f'  its data:    DATABASE_URL="{settings.database_url}", for the other commands, while it runs')
     click.echo("  stop it:     Ctrl-C")

@@ -45,6 +45,7 @@ def next_tick(schedule: str, zone: str, after: datetime) -> datetime:
     try:
         return next(CronSim(fields, local)).astimezone(UTC)
     except CronSimError as error:
-        raise InvalidSchedule("schedule", "is not a cron schedule") from error
+        # The library's words name the part that is wrong, and quote nothing.
+        raise InvalidSchedule("schedule", f"is not a cron schedule ({str(error).lower()})") from error
     except (StopIteration, OverflowError) as error:
         raise InvalidSchedule("schedule", "never fires") from error

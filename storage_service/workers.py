@@ -226,7 +226,9 @@ class Workers:
                 raise WorkerFailed(
                     f"worker {number} ended {quick} times in a row, each within {_YOUNG_SECONDS:g} s of its start: {how}"
                 )
-            log.warning("worker %d ended (%s); starting another in its place", number, how)
+            # One that was told to stop, to be renewed, is no reason for an alarm.
+            level = logging.WARNING if problem or status else logging.INFO
+            log.log(level, "worker %d ended (%s); starting another in its place", number, how)
             if quick:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._stopping.wait(), _PAUSE_SECONDS * 2 ** (quick - 1))

@@ -106,6 +106,23 @@ class RepeatedCall(Call):
         raise AssertionError("the last attempt returns or raises")
 
 
+class _Closed:
+    """What is left of a channel that is closed."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise grpc.aio.UsageError("Channel is closed.")
+
+    __call__ = unary_unary = unary_stream = stream_unary = stream_stream = _refuse
+    wait_for_state_change = channel_ready = _refuse
+
+    def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
+        """Say that it is closed."""
+        return grpc.ChannelConnectivity.SHUTDOWN
+
+    async def close(self, grace: float | None = None) -> None:
+        """Is closed already."""
+
+
 class _Callable:
     """Starts calls of one method."""
 
@@ -128,6 +145,10 @@ class _Callable:
         self._timeout = timeout
         self._exchange = exchange
         self._codec = codec
+
+    def let_go(self) -> None:
+        """Hold the channel no more: it is closed."""
+        self._inner = _Closed()
 
     def __call__(
         self,
@@ -235,8 +256,9 @@ class Channel(grpc.aio.Channel):
         write_timeout: float,
         exchange: Exchange | None = None,
     ) -> None:
-        self._channel = channel
+        self._channel: Any = channel
         self._exchange = exchange
+        self._callables: list[_Callable] = []
         self._target = target
         self._source = source
         self._read_timeout = read_timeout
@@ -250,33 +272,47 @@ class Channel(grpc.aio.Channel):
         codec = (*args, None, None)[:2]
         codec = (kwargs.get("request_serializer", codec[0]), kwargs.get("response_deserializer", codec[1]))
         exchange = self._exchange if method in METHODS else None
-        return _Callable(inner, known, self._source, self._target, timeout, exchange, codec)
+        return self._keep(_Callable(inner, known, self._source, self._target, timeout, exchange, codec))
 
     def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Make a callable for a method that answers a stream."""
         inner = self._channel.unary_stream(method, *args, **kwargs)
         known = METHODS.get(method) or Method(method)
-        return _Callable(inner, known, self._source, self._target, None)
+        return self._keep(_Callable(inner, known, self._source, self._target, None))
 
     def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Make a callable for a method that takes a stream."""
         inner = self._channel.stream_unary(method, *args, **kwargs)
-        return _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+        return self._keep(
+            _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+        )
 
     def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Make a callable for a method that takes and answers a stream."""
         inner = self._channel.stream_stream(method, *args, **kwargs)
-        return _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+        return self._keep(
+            _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+        )
+
+    def _keep(self, made: _Callable) -> _Callable:
+        self._callables.append(made)
+        return made
 
     async def close(self, grace: float | None = None) -> None:
         """Close the channel; calls in flight get ``grace`` seconds, then are cancelled."""
         # At once, so that the grace is one.
         exchange = () if self._exchange is None else (self._exchange.close(grace),)
         await asyncio.gather(*exchange, self._channel.close(grace))
+        # grpc goes on to connect for as long as anybody holds what was made of a channel.
+        for made in self._callables:
+            made.let_go()
+        self._callables.clear()
+        self._channel = _Closed()
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
         """Say whether the channel is connected."""
-        return self._channel.get_state(try_to_connect)
+        state: grpc.ChannelConnectivity = self._channel.get_state(try_to_connect)
+        return state
 
     async def wait_for_state_change(self, last_observed_state: grpc.ChannelConnectivity) -> None:
         """Wait until the state is another one."""

@@ -204,7 +204,8 @@ class Connection:
         options = [
             ("grpc.service_config", service_config()),
             ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
+            # In spite of its name the time that a connection may take to be made; what is refused is tried again as the others say.
+            ("grpc.min_reconnect_backoff_ms", 5000),
             ("grpc.max_reconnect_backoff_ms", 2000),
             ("grpc.keepalive_time_ms", 10_000),
             ("grpc.keepalive_permit_without_calls", 1),

@@ -34,6 +34,8 @@ _REFUSALS = (
     ("too many clients", "it has no connection left"),
     ("starting up", "it is starting"),
     ("shutting down", "it is stopping"),
+    ("invalid response to SSL negotiation", "what answers there is not Postgres"),
+    ("expected authentication request", "what answers there is not Postgres"),
     ("SSL", "the two sides do not agree on TLS: see sslmode"),
 )
 
