@@ -52,7 +52,10 @@ async def test_they_share_the_calls(serve: Serve, database: str, owner: str) -> 
         async with own_channel(server.target) as channel:
             await GrpcApi(channel, "postgres").call("GetThread", owner_id=owner, thread_id="shared")
     with psycopg.connect(database) as conn:
-        query = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'storage-service'"
+        query = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE application_name = 'storage-service' AND datname = current_database()"
+        )
         row = conn.execute(query).fetchone()
     # Of each, a pool and one that watches.
     assert row

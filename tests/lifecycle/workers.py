@@ -39,7 +39,9 @@ def has_gone(process: psutil.Process) -> bool:
 
 def events(server: ServerProcess) -> list[dict[str, object]]:
     """The lines of the log that are not of calls."""
-    lines = [json.loads(line) for line in server.log.read_text().splitlines()]
+    # The last line may be on its way.
+    written, _, _ = server.log.read_text().rpartition("\n")
+    lines = [json.loads(line) for line in written.splitlines()]
     return [line for line in lines if line["event"] != "call"]
 
 

@@ -114,9 +114,11 @@ async def bench(postgres_server: PostgresServer) -> AsyncIterator[Bench]:
     patch = pytest.MonkeyPatch()
     run, run_all = Database.run, Transaction.run_all
 
-    async def run_and_keep(self: Database, statement: str, values: Sequence[Any], **how: Any) -> Any:
+    async def run_and_keep(
+        self: Database, statement: str, values: Sequence[Any], owner: str | None = None, **how: Any
+    ) -> Any:
         sent.statements.append((statement, list(values)))
-        return await run(self, statement, values, **how)
+        return await run(self, statement, values, owner, **how)
 
     async def run_all_and_keep(self: Transaction, statements: Sequence[tuple[str, Sequence[Any]]]) -> Any:
         sent.statements.extend((statement, list(values)) for statement, values in statements)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -185,6 +186,7 @@ async def test_a_client_that_never_reads(serve: Serve, owner: str, kind: str) ->
     process = psutil.Process(server.process.pid)
     search = call(0, "SearchItems", owner_id=owner, limit=16)
     method = "/x/y" if kind == "unknown methods" else path_of("GetServerInfo")
+    is_over = asyncio.Event()
 
     async def send(greedy: RawStream) -> None:
         if kind == "large answers":
@@ -192,7 +194,10 @@ async def test_a_client_that_never_reads(serve: Serve, owner: str, kind: str) ->
                 await greedy.send(search)
             return
         try:
-            for first in range(0, 10_000_000, 100):
+            for first in itertools.count(0, 100):
+                if is_over.is_set():
+                    await greedy.rpc.done_writing()
+                    return
                 await greedy.send(*(call(first + index, method, b"") for index in range(100)))
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
             return
@@ -208,7 +213,7 @@ async def test_a_client_that_never_reads(serve: Serve, owner: str, kind: str) ->
         slowest = 0.0
         greedy = RawStream(another, seconds=40)
         sending = asyncio.create_task(send(greedy))
-        for id in range(1000, 1150):
+        for id in range(1000, 1080):
             started = time.monotonic()
             assert code_of(await other.ask(call(id, "GetServerInfo"))) == "OK"
             slowest = max(slowest, time.monotonic() - started)
@@ -217,8 +222,9 @@ async def test_a_client_that_never_reads(serve: Serve, owner: str, kind: str) ->
         assert slowest < 1
         # The bytes of one stream, some answers that were at work, and what the library holds of them.
         assert peak - before < 100 * MIB
-        # For whom writes when the stream ends, grpc makes INTERNAL of it.
-        codes = ("RESOURCE_EXHAUSTED",) if kind == "large answers" else ("RESOURCE_EXHAUSTED", "INTERNAL")
+        is_over.set()
+        # For whom writes when the stream ends, grpc makes INTERNAL of it. What the network itself has room for is not left unread.
+        codes = ("RESOURCE_EXHAUSTED",) if kind == "large answers" else ("RESOURCE_EXHAUSTED", "INTERNAL", "OK")
         assert code_of(await greedy.end()) in codes
         await sending
         await other.close()
