@@ -292,8 +292,8 @@ class _Stream:
         outcome: bytes | pb.Status
         try:
             outcome = await self._pipeline.answer(work.method, work.request, self._caller, seconds, is_admitted=True)
-        except errors.Failure as failure:
-            outcome = _status(failure)
+        except Exception as error:
+            outcome = _status(presentable(error))
         # Nobody waits for one that is not among them any more; another call may have its id by now.
         if self._calls.get(work.id) is work:
             del self._calls[work.id]
@@ -317,10 +317,10 @@ class _Stream:
         Without a failure its client gave up.
         """
         work.is_over = True
+        size, work.request = len(work.request), b""
         if work.has_begun and work.task is not None:
             work.task.cancel(failure)
         else:
-            size = len(work.request)
             self._pipeline.leave(size)
             self._pipeline.refuse(work.method, size, self._caller, failure)
 

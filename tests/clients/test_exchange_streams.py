@@ -13,6 +13,7 @@ import pytest
 from agentstorage import Connection, errors
 from agentstorage.exchange.stream import SILENCE
 from agentstorage.v1 import exchange_pb2 as pb
+from agentstorage.v1 import threads_pb2, threads_pb2_grpc
 from tests.clients.fake_exchange import FakeExchange, copy, echo, failing, get, never, outcomes, serving, until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -186,6 +187,29 @@ async def test_calls_move_from_a_frozen_process_to_another() -> None:
             while len(first.calls) < before + 20:
                 await outcomes(*(get(connection) for _ in range(10)))
                 await asyncio.sleep(0.01)
+
+
+async def test_writes_that_were_sent_to_a_frozen_process_stay_there() -> None:
+    # Done elsewhere as well, they could be done once more when it goes on, after others that came later.
+    first, second = FakeExchange(echo, "a"), FakeExchange(echo, "b")
+    async with (
+        serving(first) as one,
+        serving(second) as other,
+        Connection(f"ipv4:{one},{other}", write_timeout=20) as connection,
+    ):
+        async with asyncio.timeout(10):
+            while not (first.calls and second.calls):
+                await outcomes(*(get(connection) for _ in range(10)))
+        first.thawed.clear()
+        stub = connection.stub(threads_pb2_grpc.ThreadServiceStub)
+        requests = [threads_pb2.DeleteThreadRequest(thread_id=f"t{n}") for n in range(20)]
+        deletes = [stub.DeleteThread(request) for request in requests]
+        await asyncio.sleep(4 * SILENCE)
+        assert 0 < sum(not call.done() for call in deletes) < 20
+        first.thawed.set()
+        assert await outcomes(*deletes) == {"ok": 20}
+    came = sent(first) + sent(second)
+    assert [came[request.SerializeToString()] for request in requests] == [1] * 20
 
 
 async def test_streams_lead_to_different_processes_and_no_more_are_tried_than_help() -> None:

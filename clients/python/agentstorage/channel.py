@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Any, NoReturn
@@ -126,7 +127,7 @@ class _Closed:
 class _Callable:
     """Starts calls of one method."""
 
-    __slots__ = ("_codec", "_exchange", "_inner", "_method", "_source", "_target", "_timeout")
+    __slots__ = ("__weakref__", "_codec", "_exchange", "_inner", "_method", "_source", "_target", "_timeout")
 
     def __init__(
         self,
@@ -258,7 +259,7 @@ class Channel(grpc.aio.Channel):
     ) -> None:
         self._channel: Any = channel
         self._exchange = exchange
-        self._callables: list[_Callable] = []
+        self._callables: weakref.WeakSet[_Callable] = weakref.WeakSet()
         self._target = target
         self._source = source
         self._read_timeout = read_timeout
@@ -295,7 +296,7 @@ class Channel(grpc.aio.Channel):
         )
 
     def _keep(self, made: _Callable) -> _Callable:
-        self._callables.append(made)
+        self._callables.add(made)
         return made
 
     async def close(self, grace: float | None = None) -> None:
@@ -304,7 +305,7 @@ class Channel(grpc.aio.Channel):
         exchange = () if self._exchange is None else (self._exchange.close(grace),)
         await asyncio.gather(*exchange, self._channel.close(grace))
         # grpc goes on to connect for as long as anybody holds what was made of a channel.
-        for made in self._callables:
+        for made in list(self._callables):
             made.let_go()
         self._callables.clear()
         self._channel = _Closed()

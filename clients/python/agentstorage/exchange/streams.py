@@ -283,7 +283,8 @@ class Exchange:
         for stream in (*self._streams, *self._leaving):
             if stream.calls:
                 if stream.is_frozen(now):
-                    for call in [call for call in stream.calls.values() if call.idempotent]:
+                    # A write that was sent stays: the server, if it goes on, would do it after others that came later.
+                    for call in [call for call in stream.calls.values() if call.method.reads or not call.is_sent]:
                         self.forget(call)
                         self.send(call)
                     self._look_for_more(self._fittest() is None)
