@@ -76,8 +76,8 @@ def channel_options(settings: Settings, *, shares_port: bool = False) -> list[tu
         # What C-core really goes by; keepalive_timeout_ms has no effect.
         ("grpc.http2.ping_timeout_ms", 10_000),
         # gRPC drops what waits beyond these without a word; the limit of calls in flight refuses with a reason.
-        ("grpc.server.max_pending_requests", 4 * settings.limits.calls_in_flight),
-        ("grpc.server.max_pending_requests_hard_limit", 8 * settings.limits.calls_in_flight),
+        ("grpc.server.max_pending_requests", max(16_384, 4 * settings.limits.calls_in_flight)),
+        ("grpc.server.max_pending_requests_hard_limit", max(32_768, 8 * settings.limits.calls_in_flight)),
         # Two services on one port would each get some of the calls; the workers of one are to.
         ("grpc.so_reuseport", int(shares_port)),
     ]
