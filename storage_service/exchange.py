@@ -98,6 +98,7 @@ class Exchange:
         try:
             await self._run(context)
             return
+        # grpc would tell the client the text of anything else.
         except Exception as error:
             failure = presentable(error)
         await abort(context, failure)
@@ -292,6 +293,7 @@ class _Stream:
         outcome: bytes | pb.Status
         try:
             outcome = await self._pipeline.answer(work.method, work.request, self._caller, seconds, is_admitted=True)
+        # Whatever it is, the call must end: nobody else would answer it before its deadline.
         except Exception as error:
             outcome = _status(presentable(error))
         # Nobody waits for one that is not among them any more; another call may have its id by now.

@@ -180,7 +180,7 @@ class Workers:
             for process in self._running():
                 process.terminate()
         else:
-            # What has not begun to serve has nothing to end.
+            # The service as a whole has not begun, so that few calls can be at work on the first that listen.
             self._kill()
         ending = asyncio.gather(*keeping, return_exceptions=True)
         second = asyncio.create_task(signals.get())

@@ -95,7 +95,7 @@ class Database:
         await self.drop_pool()
 
     async def open_pool(self) -> None:
-        """Open the pool and the lanes; for the watch."""
+        """Open the pool; for the watch, which then has the lanes opened by :meth:`tend` and waits for neither."""
         settings = self.settings
 
         async def configure(connection: Connection) -> None:
@@ -125,8 +125,6 @@ class Database:
             await asyncio.shield(pool.close(timeout=1))
             raise
         self._pool = pool
-        for reading in self._wanted_lanes:
-            await self._open_lane(reading)
 
     async def drop_pool(self) -> None:
         """Close the pool and the lanes; for the watch."""

@@ -6,10 +6,10 @@ in one write to the socket, as one transaction, to one commit.
 
     send ──> waiting ──> group (at most two on their way) ──> rows, once the group is committed
                 ^                        │
-                └── one by one, when it failed
+                └── when it failed
 
-Nobody gets an answer before the group is committed, and a statement that fails fails alone: the group has left nothing then, and each
-of its statements is sent again by itself.
+No write is answered before its group is committed, and a statement that fails fails alone: the group has left nothing then, and those
+that were with it are sent again without it. Reads have nothing to commit and are answered one by one.
 """
 
 from __future__ import annotations
@@ -256,7 +256,7 @@ class Lane:
                 sent.future.set_result(sent.rows)
 
     def _finish(self, group: _Group) -> None:
-        """Answer a group that is committed; send the statements of one that failed again, each by itself."""
+        """Answer a group that is committed; send those again that were with one that failed, and that one alone."""
         if group.error is None:
             for sent in group.statements:
                 if not sent.future.done():

@@ -109,11 +109,9 @@ class Watch:
 
     async def _look_once(self) -> str:
         seconds = _ANSWER_SECONDS if self._has_pool else _FIRST_ANSWER_SECONDS
-        asking = asyncio.create_task(self._ask(self._probe))
-        self._probe = None
-        if not await _answered(asking, seconds):
-            return f"the database did not answer within {seconds:g} s"
-        self._probe, self.revision = asking.result()
+        late = f"the database did not answer within {seconds:g} s"
+        if not await self._asked(seconds):
+            return late
         if self._has_pool:
             return self._misfit()
         if self._migrates and not (self._has_migrated and self.revision == migrate.LATEST):
@@ -122,11 +120,21 @@ class Watch:
                 return "the migration of the database does not end"
             migrating.result()
             self._has_migrated = True
-            self.revision = await migrate.revision(self._probe)
+            if not await self._asked(seconds):
+                return late
         if not self._misfit():
             await self._watched.open_pool()
             self._has_pool = True
         return self._misfit()
+
+    async def _asked(self, seconds: float) -> bool:
+        """Ask for the revision of the schema; False when no answer came in time."""
+        asking = asyncio.create_task(self._ask(self._probe))
+        self._probe = None
+        if not await _answered(asking, seconds):
+            return False
+        self._probe, self.revision = asking.result()
+        return True
 
     async def _ask(self, probe: Connection | None) -> tuple[Connection, int]:
         """The session that was looked through, the given one if it is whole, and the revision of the schema."""
