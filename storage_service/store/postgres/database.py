@@ -129,6 +129,9 @@ class Database:
     async def drop_pool(self) -> None:
         """Close the pool and the lanes; for the watch."""
         pool, self._pool = self._pool, None
+        if self._opening_lanes is not None:
+            self._opening_lanes.cancel()
+            await asyncio.wait({self._opening_lanes}, timeout=1)
         lanes = [*self._lanes.values(), *self._retiring]
         self._lanes.clear()
         self._retiring.clear()
