@@ -24,15 +24,9 @@ type_names = {dict: "object", list: "array", str: "string", bool: "boolean", typ
 
 # Possessive, and content with a string that never ends: whatever the text, no character is read twice.
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
-# Numbers that need a look: with an exponent, or with very many digits.
-_ODD_NUMBER = re.compile(rf"\d[eE][-+\d]|\d{{{_FRACTION_DIGITS}}}")
-_LONG_INTEGER = re.compile(r"\d{4300}")
-_LONG_DIGITS = re.compile(rf"(\.?)(\d{{{_FRACTION_DIGITS + 1},}})")
-_EXPONENT = re.compile(r"\d[eE][-+]?0*(\d+)")
-_LONGEST_EXPONENT = 9
-# With an exponent of four digits or more, or thousands of digits and an exponent.
-_BIG_NUMBER = re.compile(r"-?\d+(?:\.\d+)?[eE][-+]?0*[1-9]\d{3,}|-?\d[\d.]{5000,}[eE][-+]?\d+")
-_BRACKET = re.compile(r"[\[\]{}]")
+# How many digits of an exponent, without zeros before it, are too many in any case; and with how many, or with so long a number before
+# them, they call for a look.
+_LONGEST_EXPONENT, _LONG_EXPONENT, _LONG_MANTISSA = 9, 4, 5000
 
 
 class InvalidJson(ValueError):
@@ -49,12 +43,8 @@ def _refuse_constant(_: str) -> Any:
     raise InvalidJson("NaN and Infinity are not JSON")
 
 
-# What reads a text to keep it, with numbers as they were written, and what reads it to find out whether it is JSON: without a call of
-# Python for each number, of which a large text may hold millions.
+# What reads a text to keep it, with numbers as they were written.
 _keeping = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_refuse_constant)
-_checking = json.JSONDecoder(parse_constant=_refuse_constant)
-# Python refuses to make integers of more than 4,300 digits.
-_checking_long = json.JSONDecoder(parse_int=float, parse_constant=_refuse_constant)
 
 # The longest text whose canonical form is remembered, and the longest that is read with the collector of garbage at work: walking the
 # objects of a large text again and again would cost more than all the rest.
@@ -69,6 +59,8 @@ def _load(text: str, decoder: json.JSONDecoder = _keeping) -> Any:
         return decoder.decode(text)
     except InvalidJson:
         raise
+    except RecursionError:
+        raise InvalidJson("is nested too deep") from None
     except ValueError:
         raise InvalidJson("is not valid JSON") from None
     finally:
@@ -85,51 +77,74 @@ def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None 
     if len(text) > max_bytes or (len(text) * 4 > max_bytes and len(text.encode()) > max_bytes):
         raise InvalidJson(f"is {len(text.encode())} bytes long, larger than the limit of {max_bytes} bytes")
     opened = text.count("[") + text.count("{")
-    if opened > max_depth or opened + text.count(",") > MOST_VALUES:
-        _check_structure(_STRING.sub("", text), max_depth)
-    value = _load(text, _checking_long if _LONG_INTEGER.search(text) else _checking)
+    if opened + text.count(",") > MOST_VALUES:
+        _check_count(_STRING.sub("", text))
+    value = _load(text, _checking(max_bytes - len(text)))
     if kind is not None and type(value) is not kind:
         raise InvalidJson(f"must be a JSON {type_names[kind]}")
+    if opened > max_depth:
+        _check_depth(value, max_depth)
     if "\\u" in text:
         _check_escapes(value)
-    if _ODD_NUMBER.search(text):
-        _check_numbers(_STRING.sub("", text), max_bytes - len(text))
 
 
-def _check_numbers(text: str, room: int) -> None:
-    """Refuse numbers that ``numeric`` does not hold, and exponents that stand for more than ``room`` digits together.
+def _checking(room: int) -> json.JSONDecoder:
+    """What reads a text to find out whether ``jsonb`` holds it; exponents may stand for ``room`` digits together."""
+    left = room
 
-    The text is without its strings.
-    """
-    for point, digits in _LONG_DIGITS.findall(text):
-        if point or len(digits) > _WHOLE_DIGITS:
+    def integer(text: str) -> int:
+        if len(text.lstrip("-")) > _WHOLE_DIGITS:
             raise InvalidJson("holds a number with too many digits")
-    exponents = _EXPONENT.findall(text)
-    if any(map(_LONGEST_EXPONENT.__lt__, map(len, exponents))):
+        return 0
+
+    def real(text: str) -> float:
+        nonlocal left
+        mantissa, _, exponent = text.lower().partition("e")
+        whole, _, fraction = mantissa.partition(".")
+        exponent = exponent.lstrip("+-").lstrip("0")
+        if (
+            len(whole.lstrip("-")) > _WHOLE_DIGITS
+            or len(fraction) > _FRACTION_DIGITS
+            or len(exponent) > _LONGEST_EXPONENT
+        ):
+            raise InvalidJson("holds a number with too many digits")
+        left -= int(exponent or 0)
+        if left < 0:
+            raise InvalidJson("is larger than the limit with its numbers written out")
+        if exponent and (len(exponent) >= _LONG_EXPONENT or len(mantissa) > _LONG_MANTISSA):
+            _check_digits(text)
+        return 0.0
+
+    return json.JSONDecoder(parse_int=integer, parse_float=real, parse_constant=_refuse_constant)
+
+
+def _check_digits(number: str) -> None:
+    _, digits, exponent = Decimal(number).as_tuple()
+    if not isinstance(exponent, int):  # as Infinity and NaN have it
+        raise InvalidJson("is not valid JSON")
+    whole = len(digits) + exponent if any(digits) else 1
+    if whole > _WHOLE_DIGITS or -exponent > _FRACTION_DIGITS:
         raise InvalidJson("holds a number with too many digits")
-    if sum(map(int, exponents)) > room:
-        raise InvalidJson("is larger than the limit with its numbers written out")
-    for number in _BIG_NUMBER.findall(text):
-        _, digits, exponent = Decimal(number).as_tuple()
-        if not isinstance(exponent, int):  # as Infinity and NaN have it
-            raise InvalidJson("is not valid JSON")
-        whole = len(digits) + exponent if any(digits) else 1
-        if whole > _WHOLE_DIGITS or -exponent > _FRACTION_DIGITS:
-            raise InvalidJson("holds a number with too many digits")
 
 
-def _check_structure(text: str, max_depth: int) -> None:
-    """Refuse too many values, and too deep a nesting. The text is without its strings."""
+def _check_count(text: str) -> None:
+    """Refuse too many values. The text is without its strings."""
     if text.count("[") + text.count("{") + text.count(",") > MOST_VALUES:
         raise InvalidJson(f"holds more than {MOST_VALUES} values")
-    depth = 0
-    for bracket in _BRACKET.findall(text):
-        if bracket in "[{":
-            depth += 1
-            if depth > max_depth:
-                raise InvalidJson(f"is nested deeper than {max_depth}")
-        else:
-            depth -= 1
+
+
+def _check_depth(value: Any, max_depth: int) -> None:
+    level = [value]
+    for _ in range(max_depth):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if type(item) is dict else item)
+            if type(child) is dict or type(child) is list
+        ]
+        if not level:
+            return
+    raise InvalidJson(f"is nested deeper than {max_depth}")
 
 
 def _check_escapes(value: Any) -> None:

@@ -41,6 +41,8 @@ T = TypeVar("T")
 Metadata = Sequence[tuple[str, str | bytes]]
 Identity = Caller | Metadata
 _DETAILS: Final = "grpc-status-details-bin"
+# A request of so many bytes is large.
+_LARGE: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +230,9 @@ class Pipeline:
         if not is_admitted:
             self.admit(size)
         try:
-            request, call = self._open(method, data, identity, seconds, line)
+            # What takes milliseconds to read is read beside the event loop.
+            opening = (method, data, identity, seconds, line)
+            request, call = self._open(*opening) if size < _LARGE else await asyncio.to_thread(self._open, *opening)
             return self._encode(await method.handler(request, call))
         finally:
             self.leave(size)
