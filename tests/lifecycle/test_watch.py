@@ -15,6 +15,9 @@ from tests.faults.proxy import Proxy
 from tests.faults.servers import until
 from tests.postgres_server import MakeDatabase, PostgresServer
 
+# In a loop of their own: what they change of the watch must not meet the watches of other tests' databases, which live on in the session's.
+pytestmark = pytest.mark.asyncio(loop_scope="function")
+
 
 async def test_a_look_that_is_left_behind_leaves_no_connection(
     make_database: MakeDatabase, monkeypatch: pytest.MonkeyPatch
