@@ -58,6 +58,9 @@ class Limits:
         "STORAGE_EXCHANGE_BYTES",
         "most bytes of requests and unread replies on one stream of the exchange",
     )
+    exchange_streams: int = _setting(
+        1000, "STORAGE_EXCHANGE_STREAMS", "most streams of the exchange at once; clients make plain calls then"
+    )
     bytes_in_flight: int = _setting(
         512 * 1024 * 1024, "STORAGE_BYTES_IN_FLIGHT", "most bytes of requests at work at once; more are refused"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
@@ -12,7 +13,8 @@ import grpc
 import psutil
 import pytest
 
-from agentstorage.v1 import server_pb2
+from agentstorage import Connection
+from agentstorage.v1 import server_pb2, server_pb2_grpc
 from storage_service.caller import Callers
 from storage_service.exchange import Exchange
 from storage_service.rpc import Pipeline
@@ -21,7 +23,7 @@ from storage_service.store.memory import MemoryStore
 from tests.faults.servers import Serve, troubles, until
 from tests.rpc.at_work import Locked, connect
 from tests.rpc.raw_stream import RawStream, call, code_of, path_of, reason_of
-from tests.rpc.test_pipeline import Misbehaving
+from tests.rpc.test_pipeline import Handlers, Misbehaving
 from tests.service import ServerProcess
 
 MIB = 1 << 20
@@ -44,15 +46,16 @@ class Served:
 
 
 @pytest.fixture
-async def served() -> AsyncIterator[Served]:
-    """An exchange whose streams live for a second, and that has places for 200 calls."""
+async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
+    """An exchange whose streams live for a second, and one more for their clients, and that has places for 200 calls and 3 streams."""
+    monkeypatch.setattr("storage_service.exchange._RENEWAL_SECONDS", 1.0)
     service = Misbehaving()
-    limits = Limits(calls_in_flight=200, call_seconds=20)
+    limits = Limits(calls_in_flight=200, call_seconds=20, exchange_streams=3)
     pipeline = Pipeline(MemoryStore(), Callers.open_to_all({"admin", "unscoped"}), limits)
     pipeline.register(server_pb2.DESCRIPTOR.services_by_name["ServerService"], service)
     exchange = Exchange(pipeline, limits, stream_seconds=1)
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((exchange.handlers(),))
+    server.add_generic_rpc_handlers((exchange.handlers(), Handlers(pipeline)))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     yield Served(service, pipeline, exchange, f"127.0.0.1:{port}")
@@ -101,9 +104,26 @@ async def test_age(served: Served, stream: RawStream) -> None:
         await stream.send(call(id, "GetServerInfo"))
         await asyncio.sleep(0.005)
     assert 0.7 < time.monotonic() - started < 1.2
+    # Longer than a server that stops would wait.
+    await asyncio.sleep(0.7)
     await stream.send(call(id + 1, "GetServerInfo"))
     assert (await reading).code == 0
     assert [code_of(stream.outcomes[it]) for it in range(1, id + 2)] == ["OK"] * (id + 1)
+
+
+async def test_a_stream_too_many(served: Served) -> None:
+    async with contextlib.AsyncExitStack() as opened:
+        channel = await opened.enter_async_context(grpc.aio.insecure_channel(served.target))
+        streams = [RawStream(channel) for _ in range(3)]
+        for stream in streams:
+            assert code_of(await stream.ask(call(1, "GetServerInfo"))) == "OK"
+        status = await RawStream(channel).end()
+        assert (code_of(status), reason_of(status)) == ("RESOURCE_EXHAUSTED", "LIMIT_REACHED")
+        # A client makes plain calls then.
+        connection = await opened.enter_async_context(Connection(served.target, streams=1))
+        assert await connection.stub(server_pb2_grpc.ServerServiceStub).GetServerInfo(server_pb2.GetServerInfoRequest())
+        await streams[0].close()
+        assert code_of(await RawStream(channel).ask(call(1, "GetServerInfo"))) == "OK"
 
 
 async def test_age_with_a_call_at_work(served: Served, stream: RawStream) -> None:
@@ -140,9 +160,11 @@ async def test_a_cut_ends_the_work(served: Served, after: float) -> None:
 
 async def test_cancels_free_every_place(served: Served, stream: RawStream) -> None:
     served.service.work = blocked = Blocked()
-    for _ in range(5):
+    for round in range(5):
         await stream.send(*(call(id, "GetServerInfo") for id in range(200)))
         await stream.send(cancels=range(200))
+        # Answered at once, after what was sent before it has come.
+        await stream.ask(call(1000 + round, "/no/method", b""))
         await until(served.is_idle, 5)
     assert blocked.begun == blocked.ended < 1000
     blocked.goes_on.set()
