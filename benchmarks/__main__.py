@@ -12,9 +12,7 @@ from typing import Any
 import uvloop
 
 from benchmarks import profile, report
-from benchmarks.operations import OPERATIONS
-from benchmarks.peers import PEERS
-from benchmarks.run import Plan, measure
+from benchmarks.run import OPERATIONS, PEERS, Plan, measure
 
 _RESULTS = Path(__file__).parent / "results"
 

@@ -18,7 +18,7 @@ import uvloop
 from agentstorage import Connection
 from agentstorage.v1 import store_pb2_grpc, threads_pb2_grpc
 from benchmarks.load import CallOnce, Loop, run
-from benchmarks.operations import OPERATIONS, Operation, Rows
+from benchmarks.operations import METHODS, Operation, Rows
 
 # The times of a repeat's calls are one line.
 _LINE_BYTES = 64 * 2**20
@@ -85,7 +85,7 @@ async def _work(target: str) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             order = Order(**json.loads(line))
             rows = known.setdefault(order.payload, Rows.of_size(order.payload)).turned(order.begin)
-            call = through(connection, OPERATIONS[order.operation], rows)
+            call = through(connection, METHODS[order.operation], rows)
             loop = await run(call, order.callers, order.seconds, order.most_calls)
             print(json.dumps(asdict(loop)), flush=True)
 

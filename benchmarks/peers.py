@@ -1,4 +1,4 @@
-"""Who is measured, side by side in one run. Every peer is something that answers the operations; :data:`PEERS` makes them by name."""
+"""Who is measured, side by side in one run: every peer is something that answers operations. Those of LangGraph are in ``savers``."""
 
 # ruff: noqa: D102 - the contract is told once, on Peer
 
@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from typing import Any, Protocol
 
 import grpc
@@ -23,20 +23,22 @@ from agentstorage import Connection
 from benchmarks import echo
 from benchmarks.client import Client, Order, through
 from benchmarks.load import CallOnce, Load, drive, measured
-from benchmarks.operations import Operation, Rows
+from benchmarks.operations import METHODS, Operation, Rows
 
 _OPTIONS = [("grpc.max_receive_message_length", 64 * 1024 * 1024), ("grpc.enable_http_proxy", 0)]
 # One read and one write say what the client's layer costs, and what a second process gives; it is the same for every method.
-_ONE_OF_EACH = ("GetThread", "PutItem")
+_ONE_OF_EACH = frozenset({"GetThread", "PutItem"})
 # Every call has a deadline, as those of the clients do. In seconds.
 _TIMEOUT = 10.0
 _SERVES_ON = re.compile(r" serves on (\S+:\d+) ")
 
 
 class Peer(Protocol):
-    """Something that answers the operations."""
+    """Something that answers operations."""
 
     name: str
+    #: Those that it measures.
+    operations: Container[str] = METHODS.keys()
 
     async def open(self) -> None:
         """Start it and connect to it."""
@@ -50,16 +52,15 @@ class Peer(Protocol):
         """Insert the rows that the operations need."""
         ...
 
-    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
-        """What makes one call of an operation; None when the peer does not measure it."""
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce:
+        """What makes one call of an operation that it measures."""
         ...
 
     async def load(
         self, operation: Operation, rows: Rows, callers: int, seconds: float, most_calls: int
     ) -> Load | None:
-        """Call an operation in a closed loop; None when the peer does not measure it, or not with so many callers."""
-        call = await self.caller(operation, rows)
-        return None if call is None else await drive(call, callers, seconds, most_calls)
+        """Call an operation that it measures in a closed loop; None when the peer does not with so many callers."""
+        return await drive(await self.caller(operation, rows), callers, seconds, most_calls)
 
     def server_cpu(self) -> float:
         """The seconds of CPU, user and system, that its server has used."""
@@ -173,7 +174,7 @@ class Service(_OverGrpc):
     async def prepare(self, rows: Rows) -> None:
         await rows.insert(self.send)
 
-    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce:
         requests = operation.requests(rows)
         call = self.channel.unary_unary(f"/agentstorage.v1.{operation.path}")
         return lambda: call(next(requests).SerializeToString(), timeout=_TIMEOUT)
@@ -181,7 +182,6 @@ class Service(_OverGrpc):
     async def answer_bytes(self, operation: Operation, rows: Rows) -> int:
         """The size of an answer."""
         once = await self.caller(operation, rows)
-        assert once is not None
         answer = await once()
         assert isinstance(answer, bytes)
         return len(answer)
@@ -205,7 +205,7 @@ class Echo(_OverGrpc):
     async def prepare(self, rows: Rows) -> None:
         """Needs no rows."""
 
-    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce:
         size = await self._sizes(operation, rows)
         requests = operation.requests(rows)
         call = self.channel.unary_unary(echo.PATH)
@@ -238,21 +238,23 @@ class ThroughClient(_Again):
     def __init__(self, name: str, service: Service, *, exchange: bool) -> None:
         super().__init__(name, service)
         self._exchange = exchange
+        if not exchange:
+            self.operations = _ONE_OF_EACH
 
     async def open(self) -> None:
-        self._connection = Connection(self.service.server.target, exchange=self._exchange)
+        self.connection = Connection(self.service.server.target, exchange=self._exchange)
 
     async def close(self) -> None:
-        await self._connection.close()
+        await self.connection.close()
 
-    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
-        if not self._exchange and operation.name not in _ONE_OF_EACH:
-            return None
-        return through(self._connection, operation, rows)
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce:
+        return through(self.connection, operation, rows)
 
 
 class TwoClients(_Again):
     """Called by two client processes, since one is at its end before a second worker has anything to do."""
+
+    operations = _ONE_OF_EACH
 
     def __init__(self, name: str, service: Service, *, owns_service: bool) -> None:
         super().__init__(name, service)
@@ -269,14 +271,14 @@ class TwoClients(_Again):
         if self._owns_service:
             await self.service.close()
 
-    async def caller(self, operation: Operation, rows: Rows) -> CallOnce | None:
+    async def caller(self, operation: Operation, rows: Rows) -> CallOnce:
         """Only the clients call."""
-        return None
+        raise NotImplementedError
 
     async def load(
         self, operation: Operation, rows: Rows, callers: int, seconds: float, most_calls: int
     ) -> Load | None:
-        if operation.name not in _ONE_OF_EACH or callers < len(self._clients):
+        if callers < len(self._clients):
             return None
         count = len(self._clients)
         payload, each = len(rows.document), max(1, most_calls // count)
@@ -285,31 +287,3 @@ class TwoClients(_Again):
         ]
         pairs = zip(self._clients, orders, strict=True)
         return measured(await asyncio.gather(*(client.do(order) for client, order in pairs)))
-
-
-def make_peers(names: list[str], database_url: str, environment: dict[str, str]) -> list[Peer]:
-    """The peers of these names, in the order in which they take turns. The echo learns its sizes from the first service."""
-    services = [
-        Service(name, database_url if name == "postgres" else "", environment)
-        for name in ("memory", "postgres")
-        if name in names
-    ]
-    assert services, "at least one backend"
-    made: list[Peer] = [Echo(services[0].answer_bytes)] if "echo" in names else []
-    for service in services:
-        made.append(service)
-        if "client" in names:
-            made.append(ThroughClient(f"{service.name}, client stubs", service, exchange=False))
-        if "exchange" in names:
-            made.append(ThroughClient(f"exchange {service.name}", service, exchange=True))
-        if "workers" in names and service.name == "postgres":
-            two = Service("postgres", database_url, environment, workers=2)
-            made += [
-                TwoClients("postgres, 1 worker", service, owns_service=False),
-                TwoClients("postgres, 2 workers", two, owns_service=True),
-            ]
-    return made
-
-
-#: What ``--peers`` takes.
-PEERS = ("echo", "memory", "postgres", "client", "exchange", "workers")

@@ -1,4 +1,4 @@
-"""Where the server's time goes: the service under load with a profiler inside.
+"""Where the time goes: the service under load with a profiler inside, and for LangGraph's checkpointers one inside of the client too.
 
 ``python -m benchmarks --profile GetThread --peers postgres``. The sampler looks at what the event loop's thread does with every tick of
 the CPU's clock (some 250 in a second), which costs little and so changes little; ``--counting`` uses cProfile, which counts calls but
@@ -22,9 +22,10 @@ from types import FrameType
 
 from benchmarks import postgres
 from benchmarks.load import drive
-from benchmarks.operations import OPERATIONS, Rows
+from benchmarks.operations import METHODS, Rows
 from benchmarks.peers import Service
-from benchmarks.run import Plan
+from benchmarks.run import OPERATIONS, Plan
+from benchmarks.savers import GrpcSaver
 from storage_service.cli import main as service
 
 _INTERVAL = 0.001
@@ -32,7 +33,7 @@ _SHOWN = 45
 
 
 async def show(operation: str, plan: Plan, *, counting: bool) -> None:
-    """Load one operation and print the functions that took the server's time, on each backend that the plan names."""
+    """Load one operation and print the functions that took the time, on each backend that the plan names."""
     for backend in ("memory", "postgres"):
         if backend in plan.peers:
             with tempfile.TemporaryDirectory(prefix="benchmark") as directory:
@@ -41,36 +42,44 @@ async def show(operation: str, plan: Plan, *, counting: bool) -> None:
 
 
 async def _show(operation: str, plan: Plan, counting: bool, backend: str, url: str, file: Path) -> None:
-    peer = Service(backend, url, {"STORAGE_LOG_LEVEL": plan.log_level})
-    peer.arguments = [
+    service = Service(backend, url, {"STORAGE_LOG_LEVEL": plan.log_level})
+    service.arguments = [
         "-m",
         "benchmarks.profile",
         "counting" if counting else "sampling",
         str(file),
-        *peer.arguments[2:],
+        *service.arguments[2:],
     ]
     rows = Rows.of_size(plan.payloads[0])
     callers = plan.callers[0] if len(plan.callers) == 1 else 16
-    await peer.open()
-    try:
+    here = _profiler(counting)
+    async with contextlib.AsyncExitStack() as stack:
+        peer: Service | GrpcSaver = service
+        await service.open()
+        stack.push_async_callback(service.close)
+        if operation not in METHODS:
+            peer = GrpcSaver("AsyncGrpcSaver", service, exchange=True)
+            await peer.open()
+            stack.push_async_callback(peer.close)
         await peer.prepare(rows)
         call = await peer.caller(OPERATIONS[operation], rows)
-        assert call is not None
         # Tells the server to begin: what came before was the rows.
-        peer.server.signal(signal.SIGUSR1)
-        cpu = peer.server_cpu()
+        service.server.signal(signal.SIGUSR1)
+        if peer is not service:
+            here.begin()
+        cpu = service.server_cpu()
         load = await drive(call, callers, max(plan.seconds, 5), sys.maxsize)
-        cpu = peer.server_cpu() - cpu
-    finally:
-        await peer.close()
+        cpu = service.server_cpu() - cpu
+        client = "" if peer is service else f"\nThe client:\n{here.end()}"
     print(
         f"\n{operation} on {backend}, {plan.payloads[0]} bytes, {callers} callers, under the profiler: "
-        f"{load.calls / load.seconds:.0f} calls/s, {cpu / load.calls * 1e6:.0f} us of server CPU per call\n"
+        f"{load.calls / load.seconds:.0f} calls/s, CPU per call: server {cpu / load.calls * 1e6:.0f} us, "
+        f"client {load.client_cpu / load.calls * 1e6:.0f} us\n"
     )
-    print(await asyncio.to_thread(file.read_text), end="")
+    print(f"The server:\n{await asyncio.to_thread(file.read_text)}{client}", end="")
 
 
-# What runs inside the server.
+# The profilers.
 
 
 class _Sampler:
@@ -137,6 +146,10 @@ class _Counter:
         return text.getvalue()
 
 
+def _profiler(counting: bool) -> _Sampler | _Counter:
+    return _Counter() if counting else _Sampler()
+
+
 def _name_of(frame: FrameType) -> str:
     code = frame.f_code
     return f"{code.co_qualname}  {'/'.join(Path(code.co_filename).parts[-2:])}:{code.co_firstlineno}"
@@ -144,7 +157,7 @@ def _name_of(frame: FrameType) -> str:
 
 def _serve(way: str, file: Path, arguments: list[str]) -> None:
     """Run the service's command with a profiler that begins at SIGUSR1, and leave the report in a file."""
-    profiler = _Counter() if way == "counting" else _Sampler()
+    profiler = _profiler(way == "counting")
     signal.signal(signal.SIGUSR1, lambda *_: profiler.begin())
     with contextlib.suppress(SystemExit):
         service(arguments)

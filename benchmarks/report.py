@@ -1,22 +1,23 @@
-"""A run's results for people: a table, the ratios to the echo, and a plot."""
+"""A run's results for people: a table, ratios, and a plot."""
 
 from __future__ import annotations
 
 import importlib
 import statistics
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from benchmarks import targets
 
+# What a method's other peers are compared with: a method has one of them.
+_REFERENCES = ("echo", "AsyncPostgresSaver")
 _COLUMNS = (
     ("operation", "method"),
     ("payload", "bytes"),
     ("callers", "callers"),
     ("peer", "peer"),
     ("calls_per_second", "calls/s"),
-    ("ratio", "/echo"),
+    ("ratio", "ratio"),
     ("p50_ms", "p50 ms"),
     ("p95_ms", "p95 ms"),
     ("p99_ms", "p99 ms"),
@@ -29,20 +30,13 @@ _COLUMNS = (
 
 
 def compared(figures: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The figures, each with what it has to do with the echo of the same point: its ratio, and the server's CPU beyond the echo's."""
-    echoes = {_point(figure): figure for figure in figures if figure["peer"] == "echo"}
+    """The figures, each with its ratio to the reference of the same point, where the run has it."""
+    references = {_point(figure): figure for figure in figures if figure["peer"] in _REFERENCES}
     found = []
     for figure in figures:
-        echo = echoes.get(_point(figure))
-        against = (
-            {"ratio": "", "beyond_us": ""}
-            if echo is None
-            else {
-                "ratio": f"{figure['calls_per_second'] / echo['calls_per_second']:.2f}",
-                "beyond_us": figure["server_cpu_us"] - echo["server_cpu_us"],
-            }
-        )
-        found.append(figure | against)
+        other = references.get(_point(figure))
+        ratio = "" if other is None else f"{figure['calls_per_second'] / other['calls_per_second']:.2f}"
+        found.append(figure | {"ratio": ratio})
     return found
 
 
@@ -119,10 +113,12 @@ def plot(results: dict[str, Any], path: Path) -> bool:
     drawing, axes = pyplot.subplots(height, columns, figsize=size, squeeze=False, layout="constrained")
     for place in axes.flat[len(panels) :]:
         place.remove()
+    names = dict.fromkeys(figure["peer"] for figure in figures)
+    colours = {name: f"C{number}" for number, name in enumerate(names)}
     bars: dict[str, Any] = {}
     for (name, payload), place in zip(panels, axes.flat, strict=False):
         here = [figure for figure in figures if (figure["operation"], figure["payload"]) == (name, payload)]
-        bars |= _draw(place, here, {figure["peer"]: None for figure in figures})
+        bars |= _draw(place, here, colours)
         place.set_title(f"{name}, {payload // 1024} KiB", fontsize=10)
     drawing.legend(list(bars.values()), list(bars), loc="outside upper center", ncols=len(bars), fontsize=8)
     drawing.supxlabel("callers")
@@ -132,23 +128,21 @@ def plot(results: dict[str, Any], path: Path) -> bool:
     return True
 
 
-def _draw(place: Any, figures: list[dict[str, Any]], peers: Iterable[str]) -> dict[str, Any]:
+def _draw(place: Any, figures: list[dict[str, Any]], colours: dict[str, str]) -> dict[str, Any]:
     """Draw a panel: for each number of callers a bar of each peer, with a line from its slowest repeat to its fastest."""
-    names = list(peers)
+    names = list(dict.fromkeys(figure["peer"] for figure in figures))
     callers = list(dict.fromkeys(figure["callers"] for figure in figures))
     width = 0.8 / len(names)
     bars = {}
     for number, name in enumerate(names):
         points = [figure for figure in figures if figure["peer"] == name]
-        if not points:
-            continue
         rates = [point["calls_per_second"] for point in points]
         spread = [
             [rate - point["slowest_repeat"] for rate, point in zip(rates, points, strict=True)],
             [point["fastest_repeat"] - rate for rate, point in zip(rates, points, strict=True)],
         ]
         at = [callers.index(point["callers"]) + (number - (len(names) - 1) / 2) * width for point in points]
-        bars[name] = place.bar(at, rates, width, yerr=spread, color=f"C{number}", error_kw={"lw": 0.8})
+        bars[name] = place.bar(at, rates, width, yerr=spread, color=colours[name], error_kw={"lw": 0.8})
     place.set_xticks(range(len(callers)), [str(number) for number in callers])
     place.grid(alpha=0.3, axis="y")
     place.set_axisbelow(True)

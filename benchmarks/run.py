@@ -8,16 +8,23 @@ import gc
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from benchmarks import machine, postgres
+from benchmarks.checkpoints import CHECKPOINTS
 from benchmarks.load import Load
-from benchmarks.operations import OPERATIONS, Operation, Rows
-from benchmarks.peers import PEERS, Peer, make_peers
+from benchmarks.operations import METHODS, Operation, Rows
+from benchmarks.peers import Echo, Peer, Service, ThroughClient, TwoClients
 from benchmarks.postgres import Database
+from benchmarks.savers import GrpcSaver, PostgresSaver
+
+#: What ``--only`` takes.
+OPERATIONS: Final = METHODS | CHECKPOINTS
+#: What ``--peers`` takes.
+PEERS: Final = ("echo", "memory", "postgres", "client", "exchange", "workers", "savers")
 
 # What the calls that add rows may add in one repeat, in bytes of documents: the memory backend keeps them all.
 _GROWTH_BYTES = 64 * 2**20
@@ -52,7 +59,7 @@ async def measure(plan: Plan) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="benchmark") as directory:
         async with postgres.running(Path(directory), "postgres" in plan.peers) as database:
             environment = {"STORAGE_LOG_LEVEL": plan.log_level}
-            peers = make_peers(list(plan.peers), database.url, environment)
+            peers = make_peers(plan.peers, database.url, environment)
             described = machine.describe(Path(directory))
             async with _opened(peers):
                 figures = await _measure_operations(plan, peers, database)
@@ -66,6 +73,36 @@ async def measure(plan: Plan) -> dict[str, Any]:
         "figures": figures,
         "memory": memory,
     }
+
+
+def make_peers(names: Sequence[str], database_url: str, environment: dict[str, str]) -> list[Peer]:
+    """The peers of these names, in the order in which they take turns. The echo learns its sizes from the first service."""
+    services = [
+        Service(name, database_url if name == "postgres" else "", environment)
+        for name in ("memory", "postgres")
+        if name in names
+    ]
+    assert services, "at least one backend"
+    made: list[Peer] = [Echo(services[0].answer_bytes)] if "echo" in names else []
+    for service in services:
+        made.append(service)
+        if "client" in names:
+            made.append(ThroughClient(f"{service.name}, client stubs", service, exchange=False))
+        if "exchange" in names:
+            made.append(ThroughClient(f"exchange {service.name}", service, exchange=True))
+        if "workers" in names and service.name == "postgres":
+            two = Service("postgres", database_url, environment, workers=2)
+            made += [
+                TwoClients("postgres, 1 worker", service, owns_service=False),
+                TwoClients("postgres, 2 workers", two, owns_service=True),
+            ]
+        if "savers" in names and service.name == "postgres":
+            made += [
+                PostgresSaver(database_url),
+                GrpcSaver("AsyncGrpcSaver", service, exchange=True),
+                GrpcSaver("AsyncGrpcSaver, plain", service, exchange=False),
+            ]
+    return made
 
 
 async def _measure_operations(plan: Plan, peers: list[Peer], database: Database) -> list[dict[str, Any]]:
@@ -85,6 +122,7 @@ async def _measure_point(
     plan: Plan, peers: list[Peer], database: Database, operation: Operation, rows: Rows, payload: int, callers: int
 ) -> list[dict[str, Any]]:
     """One operation, payload and number of callers: the peers take turns, so that a slow minute strikes all of them."""
+    peers = [peer for peer in peers if operation.name in peer.operations]
     measured: dict[str, _Measured] = {}
     most = _GROWTH_BYTES // payload if operation.grows else sys.maxsize
     for repeat in range(plan.repeats):
@@ -120,9 +158,9 @@ def _medians(measured: _Measured) -> dict[str, Any]:
 
     rates = [load.calls / load.seconds for load in loads]
     return {
-        "calls_per_second": round(statistics.median(rates)),
-        "slowest_repeat": round(min(rates)),
-        "fastest_repeat": round(max(rates)),
+        "calls_per_second": _rate(statistics.median(rates)),
+        "slowest_repeat": _rate(min(rates)),
+        "fastest_repeat": _rate(max(rates)),
         "p50_ms": milliseconds(load.p50 for load in loads),
         "p95_ms": milliseconds(load.p95 for load in loads),
         "p99_ms": milliseconds(load.p99 for load in loads),
@@ -131,6 +169,11 @@ def _medians(measured: _Measured) -> dict[str, Any]:
         "database_cpu_us": round(statistics.median(measured.database_us)),
         "others_cores": round(statistics.median(measured.others), 2),
     }
+
+
+def _rate(calls_per_second: float) -> float:
+    """As many digits as say something; whole graphs are few in a second."""
+    return round(calls_per_second, 1) if calls_per_second < 100 else round(calls_per_second)
 
 
 async def _measure_memory(plan: Plan, peers: list[Peer]) -> list[dict[str, Any]]:

@@ -39,6 +39,13 @@ class Cpu:
 #: Two workers need two cores that nobody else uses; next to them are two clients and Postgres.
 _CORES_OF_TWO_WORKERS: Final = 6
 
+
+def _checkpointer(callers: int, least: dict[str, float]) -> Rate:
+    return Rate(
+        "AsyncGrpcSaver", "AsyncPostgresSaver", callers, least, "through the service: of AsyncPostgresSaver's calls/s"
+    )
+
+
 RATES: Final = (
     Rate("postgres", "echo", 16, {"read": 0.6, "write": 0.45}, "plain: of the echo's calls/s"),
     Rate("exchange postgres", "echo", 64, {"read": 1.2, "write": 1.0}, "by the exchange: of the plain echo's calls/s"),
@@ -64,6 +71,9 @@ RATES: Final = (
         "two workers: of one's calls/s, with two clients",
         _CORES_OF_TWO_WORKERS,
     ),
+    _checkpointer(64, {"read": 2.5, "write": 2.5, "graph": 1.8}),
+    _checkpointer(16, {"read": 2, "write": 2}),
+    _checkpointer(1, {"read": 0.8, "write": 0.8}),
 )
 CPUS: Final = (
     Cpu("postgres", "echo", 16, {"read": 150, "write": 200}, "plain: server us beyond the echo's"),

@@ -28,4 +28,4 @@ compile dev pyproject.toml --extra embedded --group dev --constraint "$out/serve
 compile benchmark pyproject.toml --extra embedded --group benchmark --constraint "$out/dev.txt" "$@"
 compile build --group build --constraint "$out/dev.txt" "$@"
 compile codegen --group codegen "$@"
-compile client-floor clients/python/pyproject.toml --group pyproject.toml:client-floor "$@"
+compile client-floor clients/python/pyproject.toml --extra langgraph --group pyproject.toml:client-floor "$@"

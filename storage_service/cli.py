@@ -10,9 +10,8 @@ import json
 import logging
 import os
 import signal
-import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import click
 
@@ -20,8 +19,11 @@ import click
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 from storage_service import __version__
-from storage_service.settings import Settings, SettingsError, described, load
-from storage_service.workers import Report, WorkerFailed, Workers, end_with_supervisor, held_port
+from storage_service.commandline import read_settings, run
+from storage_service.database_commands import COMMANDS
+from storage_service.settings import Settings, SettingsError, described
+from storage_service.sweep_command import sweep
+from storage_service.workers import Report, Workers, end_with_supervisor, held_port
 
 if TYPE_CHECKING:
     from storage_service.logs import Lines
@@ -29,50 +31,14 @@ if TYPE_CHECKING:
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}  # noqa: S104 - looked up, not listened on
 
 
-def _settings(**given: Any) -> Settings:
-    """The settings, or one line that says what is wrong with them."""
-    try:
-        return load(**given)
-    except SettingsError as error:
-        raise click.ClickException(str(error)) from error
-
-
-def _run(work: Coroutine[Any, Any, int | None]) -> None:
-    """Run a command's work to its end and exit with its status."""
-    try:
-        import uvloop
-
-        run: Callable[[Coroutine[Any, Any, int | None]], int | None] = uvloop.run
-    except ImportError:  # not made for Windows
-        run = asyncio.run
-    try:
-        sys.exit(run(work) or 0)
-    except (SettingsError, WorkerFailed) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _database_url(settings: Settings) -> str:
-    import psycopg
-
-    from storage_service.server import database_settings
-    from storage_service.store.postgres.connect import connection_string
-
-    if not settings.database_url:
-        raise click.ClickException("DATABASE_URL is not set: this command needs a database")
-    try:
-        return connection_string(database_settings(settings))
-    except psycopg.ProgrammingError as error:
-        raise click.ClickException(
-            "DATABASE_URL is not a connection string, like postgresql://user@host:5432/database"
-        ) from error
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="storage-service")
 def main() -> None:
     """The storage service for agent runtimes. Settings come from the environment; see "storage-service settings"."""
+
+
+for _command in (*COMMANDS, sweep):
+    main.add_command(_command)
 
 
 @main.command()
@@ -95,7 +61,7 @@ def serve(
     """Serve until SIGTERM or Ctrl-C: from DATABASE_URL, from an embedded Postgres, or from memory."""
     if as_worker:
         end_with_supervisor()
-    settings = _settings(
+    settings = read_settings(
         host=host,
         port=port,
         workers=workers,
@@ -104,7 +70,7 @@ def serve(
     )
     if as_worker:
         # What was started with --embedded has it running, and says where.
-        _run(_work(settings, as_worker))
+        run(_work(settings, as_worker))
     try:
         settings.check_listening()
     except SettingsError as error:
@@ -112,13 +78,13 @@ def serve(
     if embedded and settings.database_url:
         raise click.ClickException("--embedded and DATABASE_URL both name a database: use one")
     if settings.workers == 1:
-        _run(_serve(settings, embedded))
+        run(_serve(settings, embedded))
     if not (embedded or settings.database_url):
         raise click.ClickException(
             f"{settings.workers} workers need a database, since each has a memory of its own: set DATABASE_URL, use --embedded DIR,"
             " or serve with --workers 1"
         )
-    _run(_supervise(settings, embedded))
+    run(_supervise(settings, embedded))
 
 
 async def _serve(settings: Settings, embedded: str | None) -> int:
@@ -230,7 +196,7 @@ def _say_where(settings: Settings, port: int, report: Report, is_embedded: bool)
 )
 def health(target: str | None, service: str, tls: bool, tls_ca: str | None, timeout: float) -> None:
     """Ask a server whether it serves: exit status 0 if so, else 1 and why not. Health asks for no token."""
-    _run(_health(target, service, tls, tls_ca, timeout, _settings()))
+    run(_health(target, service, tls, tls_ca, timeout, read_settings()))
 
 
 async def _health(
@@ -255,94 +221,6 @@ async def _health(
     )
     click.echo(answer.line, err=not answer.serves)
     return 0 if answer.serves else 1
-
-
-@main.command()
-def migrate() -> None:
-    """Bring the database's schema up to date and adopt the rows that it holds."""
-    from storage_service.store.postgres import migrate as migrations
-
-    conninfo = _database_url(_settings())
-
-    async def work() -> int:
-        for name in await migrations.migrate(conninfo):
-            click.echo(f"applied {name}")
-        click.echo(f"the schema is at revision {migrations.LATEST}")
-        return 0
-
-    _run(_with_database(work()))
-
-
-@main.command()
-def doctor() -> None:
-    """Look at a database and report what the service makes of it. Changes nothing. Exit status 1 when something needs a hand."""
-    from storage_service.store.postgres import doctor as examination
-
-    conninfo = _database_url(_settings())
-
-    async def work() -> int:
-        report = await examination.examine(conninfo)
-        for line in report.lines():
-            click.echo(line)
-        return 1 if report.needs_attention else 0
-
-    _run(_with_database(work()))
-
-
-@main.command("assign-owner")
-@click.option("--owner", required=True, help="The owner that the rows get.")
-@click.option(
-    "--resource",
-    "resources",
-    multiple=True,
-    help="Only this resource: assistants, threads, runs, crons or checkpoints.",
-)
-@click.option("--id", "ids", multiple=True, help="Only the row with this id; may be given again.")
-@click.option("--all-ownerless", is_flag=True, help="Every row that has no owner.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
-def assign_owner(
-    owner: str, resources: tuple[str, ...], ids: tuple[str, ...], all_ownerless: bool, dry_run: bool
-) -> None:
-    """Give rows without an owner one, and checkpoints without a thread a thread of that owner."""
-    from storage_service.store.postgres import assign_owner as assignment
-
-    if bool(ids) == all_ownerless:
-        raise click.ClickException("say which rows: --id ID for some, or --all-ownerless for all")
-    conninfo = _database_url(_settings())
-
-    async def work() -> int:
-        try:
-            left_out = await assignment.left_out(conninfo, owner, resources=resources, ids=ids)
-            counts = await assignment.assign_owner(
-                conninfo, owner, resources=resources, ids=ids, all_ownerless=all_ownerless, dry_run=dry_run
-            )
-        except ValueError as error:
-            raise click.ClickException(str(error)) from error
-        for resource, count in counts.items():
-            click.echo(f"{resource}: {count}{' would be' if dry_run else ''} assigned")
-        if left_out:
-            told = ", ".join(f"{id} ({reason})" for id, reason in left_out.items())
-            raise click.ClickException(f"not assigned: {told}")
-        return 0
-
-    _run(_with_database(work()))
-
-
-async def _with_database(work: Coroutine[Any, Any, int]) -> int:
-    """Do work on the database; what goes wrong there becomes one line."""
-    import psycopg
-
-    from storage_service.store.postgres import faults
-    from storage_service.store.postgres.migrate import MigrationError
-
-    try:
-        return await work
-    except MigrationError as error:
-        raise click.ClickException(str(error)) from error
-    except psycopg.OperationalError as error:
-        raise click.ClickException(
-            f"the database can't be reached ({faults.why_unreachable(error)}); check DATABASE_URL and that Postgres is up"
-        ) from error
 
 
 @main.command()

@@ -14,6 +14,7 @@ from a request, a driver or an exception: ids go to ``metadata``.
     ├── Aborted               ABORTED
     │   ├── VersionMismatch
     │   ├── StatusMismatch
+    │   ├── ParentMismatch
     │   └── Conflict
     ├── FailedPrecondition    FAILED_PRECONDITION
     │   ├── RunEnded
@@ -138,6 +139,16 @@ class StatusMismatch(Aborted):
 
     reason = pb.ERROR_REASON_STATUS_MISMATCH
     default_message = "the status is none of the expected ones"
+
+    def __init__(self, current: str) -> None:
+        super().__init__(current=current)
+
+
+class ParentMismatch(Aborted):
+    """The newest checkpoint is not the expected one; ``current`` is its id, "" for none."""
+
+    reason = pb.ERROR_REASON_PARENT_MISMATCH
+    default_message = "the newest checkpoint is not the expected one"
 
     def __init__(self, current: str) -> None:
         super().__init__(current=current)

@@ -240,6 +240,27 @@ def pick(text: str, key: str) -> str:
     return _write({key: value[key]}) if key in value else "{}"
 
 
+def members(text: str, key: str) -> dict[str, str]:
+    """The members of the object under a key, each as JSON; none where there is no object."""
+    value = _load(text).get(key)
+    return {name: _write(item) for name, item in value.items()} if isinstance(value, dict) else {}
+
+
+def text_at(text: str, *path: str) -> str | None:
+    """What lies at a path of keys, as ``#>>`` of ``jsonb`` gives it: a string as it is, None for null and nothing, else JSON."""
+    value = _load(text)
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    if value is None or (isinstance(value, str) and not isinstance(value, Number)):
+        return value
+    return _write(value)
+
+
+def text_of(text: str) -> str:
+    """A canonical text as ``->>`` of ``jsonb`` gives it."""
+    return str(json.loads(text)) if text.startswith('"') else text
+
+
 def count_keys(text: str) -> int:
     """The keys of all objects in a checked text."""
     found, left = 0, [_load(text)]

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 
 from agentstorage.v1 import (
     assistants_pb2,
+    checkpoints_pb2,
     crons_pb2,
     owner_pb2,
     runs_pb2,
@@ -31,8 +32,10 @@ from storage_service.caller import Callers, TokenFileError
 from storage_service.exchange import SERVICE as EXCHANGE
 from storage_service.exchange import Exchange
 from storage_service.logs import Lines
+from storage_service.retention import Sweeper
 from storage_service.rpc import Pipeline
 from storage_service.services.assistants import AssistantService
+from storage_service.services.checkpoints import CheckpointService
 from storage_service.services.crons import CronService
 from storage_service.services.items import StoreService
 from storage_service.services.owners import OwnerService
@@ -105,7 +108,16 @@ def database_settings(settings: Settings) -> DatabaseSettings:
         transaction_pooler=settings.transaction_pooler,
         prepared_statements=settings.prepared_statements,
         migrate=settings.migrate,
+        thread_ttl=thread_ttl(settings),
     )
+
+
+def thread_ttl(settings: Settings) -> threads_pb2.ThreadTtl | None:
+    """What new threads get that name no time to live of their own."""
+    if not settings.thread_ttl_minutes:
+        return None
+    strategy = f"THREAD_TTL_STRATEGY_{settings.thread_ttl_strategy.upper()}"
+    return threads_pb2.ThreadTtl(minutes=settings.thread_ttl_minutes, strategy=strategy)
 
 
 @contextlib.asynccontextmanager
@@ -115,7 +127,7 @@ async def open_store(settings: Settings) -> AsyncIterator[Store]:
         log.warning(
             "serving from memory: all data ends with this process; set DATABASE_URL or use --embedded DIR to keep it"
         )
-        yield MemoryStore()
+        yield MemoryStore(thread_ttl=thread_ttl(settings))
         return
     try:
         store = PostgresStore(database_settings(settings))
@@ -147,6 +159,7 @@ def build_pipeline(settings: Settings, store: Store, lines: Lines | None = None)
             call_seconds=limits.call_seconds,
             calls_in_flight=limits.calls_in_flight,
             exchange_calls=limits.exchange_calls,
+            blob_bytes=limits.blob_bytes,
         ),
         capabilities=("exchange", "truncate") if settings.allow_truncate else ("exchange",),
         allow_truncate=settings.allow_truncate,
@@ -157,6 +170,7 @@ def build_pipeline(settings: Settings, store: Store, lines: Lines | None = None)
         (runs_pb2, "RunService", RunService()),
         (store_pb2, "StoreService", StoreService()),
         (crons_pb2, "CronService", CronService()),
+        (checkpoints_pb2, "CheckpointService", CheckpointService()),
         (owner_pb2, "OwnerService", OwnerService()),
         (server_pb2, "ServerService", server_service),
     ):
@@ -175,6 +189,7 @@ class Server:
         self._pipeline = build_pipeline(settings, store, lines)
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in its stubs
         self._following: asyncio.Task[None] | None = None
+        self._sweeper = Sweeper(store, settings)
         self.port = 0
         self._server = grpc.aio.server(options=channel_options(settings, shares_port=shares_port))
         self._exchange = Exchange(self._pipeline, settings.limits)
@@ -197,11 +212,13 @@ class Server:
             raise PortTaken(self._settings) from error
         await self._server.start()
         self._following = asyncio.create_task(self._follow(), name="health")
+        self._sweeper.start()
 
     async def stop(self) -> None:
         """Stop gracefully: NOT_SERVING, a while for clients to see it, UNAVAILABLE for new calls, an end for those at work."""
         if self._following is not None:
             self._following.cancel()
+        await self._sweeper.stop()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_seconds)
         self._pipeline.refuse_calls()

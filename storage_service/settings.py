@@ -16,6 +16,8 @@ from typing import Any, Final
 from storage_service.caller import RIGHTS
 
 MOST_WORKERS: Final = 256
+MOST_TTL_MINUTES: Final = 52_596_000
+THREAD_TTL_STRATEGIES: Final = ("delete", "keep_latest")
 
 
 class SettingsError(ValueError):
@@ -41,6 +43,9 @@ class Limits:
 
     message_bytes: int = _setting(64 * 1024 * 1024, "STORAGE_MESSAGE_BYTES", "largest message, both ways, in bytes")
     json_bytes: int = _setting(16 * 1024 * 1024, "STORAGE_JSON_BYTES", "largest JSON field in bytes")
+    blob_bytes: int = _setting(
+        64 * 1024 * 1024, "STORAGE_BLOB_BYTES", "largest value of a channel or a write of a checkpoint in bytes"
+    )
     json_depth: int = _setting(100, "STORAGE_JSON_DEPTH", "deepest nesting of a JSON field")
     namespace_labels: int = _setting(32, "STORAGE_NAMESPACE_LABELS", "most labels of a namespace, up to 32")
     batch_operations: int = _setting(1000, "STORAGE_BATCH_OPERATIONS", "most operations of a batch, up to 1,000")
@@ -87,6 +92,18 @@ class Settings:
     )
     probe_seconds: float = _setting(
         5.0, "DATABASE_PROBE_SECONDS", "wait for the database at start before serving without it"
+    )
+    sweep_seconds: float = _setting(
+        60.0, "STORAGE_SWEEP_SECONDS", "time between two sweeps of what has outlived its time; 0 for none"
+    )
+    thread_ttl_minutes: float = _setting(
+        0.0, "STORAGE_THREAD_TTL_MINUTES", "time to live of new threads that name none, from their last use; 0 for good"
+    )
+    thread_ttl_strategy: str = _setting(
+        "delete", "STORAGE_THREAD_TTL_STRATEGY", "what then becomes of them: delete or keep_latest"
+    )
+    checkpoint_days: float = _setting(
+        0.0, "STORAGE_CHECKPOINT_DAYS", "age at which checkpoints are deleted that are not needed any more; 0 for none"
     )
     host: str = _setting("127.0.0.1", "STORAGE_HOST", "address to listen on")
     port: int = _setting(50051, "STORAGE_PORT", "port to listen on; 0 for any free one")
@@ -162,6 +179,12 @@ class Settings:
             raise SettingsError("STORAGE_REFLECTION takes on, off or loopback")
         if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR"):
             raise SettingsError("STORAGE_LOG_LEVEL takes DEBUG, INFO, WARNING or ERROR")
+        if self.thread_ttl_strategy not in THREAD_TTL_STRATEGIES:
+            raise SettingsError("STORAGE_THREAD_TTL_STRATEGY takes delete or keep_latest")
+        if self.thread_ttl_minutes > MOST_TTL_MINUTES:
+            raise SettingsError(
+                f"STORAGE_THREAD_TTL_MINUTES takes a number up to {MOST_TTL_MINUTES}, which is 100 years"
+            )
         if not 0 <= self.port <= 65535:
             raise SettingsError("STORAGE_PORT takes a number from 0 to 65535")
         if not 1 <= self.workers <= MOST_WORKERS:

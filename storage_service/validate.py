@@ -74,9 +74,15 @@ def _json(limits: Limits, kind: type | None) -> Check:
     return check
 
 
+def _bounds(rule: options.FieldRule) -> tuple[float, float]:
+    return (
+        rule.at_least if rule.HasField("at_least") else -math.inf,
+        rule.at_most if rule.HasField("at_most") else math.inf,
+    )
+
+
 def _number(rule: options.FieldRule) -> Check:
-    low = rule.at_least if rule.HasField("at_least") else -math.inf
-    high = rule.at_most if rule.HasField("at_most") else math.inf
+    low, high = _bounds(rule)
 
     def check(value: float) -> str:
         if low <= value <= high and not math.isinf(value):
@@ -84,6 +90,22 @@ def _number(rule: options.FieldRule) -> Check:
         return f"must be {low:g} or more" if high == math.inf else f"must be from {low:g} to {high:g}"
 
     return check
+
+
+def _numbers(rule: options.FieldRule) -> Check:
+    low, high = _bounds(rule)
+
+    def check(values: Sequence[float]) -> str:
+        # A NaN shows in the sum, wherever it is; min and max may pass over it.
+        if not values or (math.isfinite(sum(values)) and low <= min(values) and max(values) <= high):
+            return ""
+        return f"holds a number that is not from {low:g} to {high:g}"
+
+    return check
+
+
+def _blob(limits: Limits) -> Check:
+    return lambda value: f"is longer than {limits.blob_bytes} bytes" if len(value) > limits.blob_bytes else ""
 
 
 def _check_timestamp(value: Any) -> str:
@@ -146,6 +168,8 @@ class _Field:
         self.is_message = field.message_type is not None
         self._nested: Validator | None = None
         self._check: Check | None = None
+        # The numbers of a list are many, and checked together.
+        self._check_all: Check | None = None
         # Whether the empty text is a value to check (an id) or means absent (JSON).
         self._refuse_empty = rule.required or rule.format in (
             options.FORMAT_ID,
@@ -154,6 +178,8 @@ class _Field:
         )
         if field.type == FieldDescriptor.TYPE_STRING:
             self._check = self._text_check(rule, limits)
+        elif field.type == FieldDescriptor.TYPE_BYTES:
+            self._check = _blob(limits)
         elif field.enum_type is not None:
             known = frozenset(field.enum_type.values_by_number)
             self._check = lambda number: "" if number in known else "is not a known value"
@@ -162,7 +188,10 @@ class _Field:
         elif field.message_type is not None and field.message_type.file.package == "agentstorage.v1":
             self._nested = Validator(field.message_type, limits)
         elif rule.HasField("at_least") or rule.HasField("at_most"):
-            self._check = _number(rule)
+            if self.repeated:
+                self._check_all = _numbers(rule)
+            else:
+                self._check = _number(rule)
         # The check of a value that is set, where that can't be an empty one; None where it takes more.
         self.check_set = None if self.repeated or self.presence else self._check or _fits
 
@@ -187,6 +216,10 @@ class _Field:
         """Check the entries of a repeated field."""
         if len(values) > self.max_items:
             violations[path] = f"has more than {self.max_items} entries"
+            return
+        if self._check_all is not None:
+            if wrong := self._check_all(values):
+                violations[path] = wrong
             return
         for index, item in enumerate(values):
             self.one(item, f"{path}[{index}]", violations)

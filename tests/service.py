@@ -24,12 +24,30 @@ from google.rpc import error_details_pb2, status_pb2
 from agentstorage import StorageError
 from agentstorage.exchange import LARGEST, Exchange, ExchangedCall
 from agentstorage.methods import Method
-from agentstorage.v1 import assistants_pb2, crons_pb2, owner_pb2, runs_pb2, server_pb2, store_pb2, threads_pb2
+from agentstorage.v1 import (
+    assistants_pb2,
+    checkpoints_pb2,
+    crons_pb2,
+    owner_pb2,
+    runs_pb2,
+    server_pb2,
+    store_pb2,
+    threads_pb2,
+)
 from storage_service.errors import Failure
 from storage_service.rpc import Pipeline
 from storage_service.status import status_of
 
-MODULES = (assistants_pb2, threads_pb2, runs_pb2, store_pb2, crons_pb2, owner_pb2, server_pb2)
+MODULES = (
+    assistants_pb2,
+    threads_pb2,
+    runs_pb2,
+    store_pb2,
+    crons_pb2,
+    checkpoints_pb2,
+    owner_pb2,
+    server_pb2,
+)
 #: Every method of the API by its name: the names are unique over the services.
 METHODS: dict[str, MethodDescriptor] = {
     method.name: method
@@ -43,6 +61,8 @@ TEST_ENVIRONMENT = {
     "STORAGE_ALLOW_TRUNCATE": "true",
     "STORAGE_DRAIN_SECONDS": "0",
     "STORAGE_LOG_LEVEL": "WARNING",
+    # Tests sweep when they mean to.
+    "STORAGE_SWEEP_SECONDS": "0",
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 from agentstorage.v1 import store_pb2 as pb
 from storage_service.errors import InvalidRequest, NotFound
 from storage_service.services import Call
-from storage_service.store.items import Delete, Get, Operation, Put, Result
+from storage_service.store.items import Delete, Get, Operation, Put, Result, Search
 
 # Namespace and key together, in bytes: they share an index row of at most 2,704 bytes with the owner.
 PLACE_BYTES = 2000
@@ -76,3 +76,7 @@ def _check(operation: Operation, path: str) -> None:
             and not operation.ttl_minutes * 60_000_000 >= 1
         ):
             raise InvalidRequest(violations={f"{path}ttl_minutes": "must be more than 0"})
+    elif isinstance(operation, Search) and operation.vector:
+        for name in ("sort_by", "sort_order"):
+            if getattr(operation, name):
+                raise InvalidRequest(violations={f"{path}{name}": "cannot be combined with vector"})

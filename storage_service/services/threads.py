@@ -28,6 +28,7 @@ class ThreadService:
             values=request.values,
             interrupts=request.interrupts,
             visibility=request.visibility or pb.THREAD_VISIBILITY_PRIVATE,
+            ttl=_ttl(request.ttl) if request.HasField("ttl") else call.store.thread_ttl,
         )
         inserted = await call.rows.insert(THREADS, thread, stamp(request))
         return pb.CreateThreadResponse(thread=keep_or_raise(THREADS, request, inserted, thread.thread_id))
@@ -41,6 +42,8 @@ class ThreadService:
 
     async def update_thread(self, request: pb.UpdateThreadRequest, call: Call) -> pb.UpdateThreadResponse:
         changed = changes(THREADS, request, "config", "status", "values", "interrupts", "error", "visibility")
+        if request.HasField("ttl"):
+            changed.append(Put("ttl", _ttl(request.ttl)))
         if any(change.field in ("status", "values") for change in changed):
             changed.append(Stamp("state_updated_at"))
         expected = known_statuses("expected_status", request.expected_status)
@@ -127,6 +130,13 @@ class ThreadService:
         if request.strategy == pb.PRUNE_STRATEGY_KEEP_LATEST:
             return pb.PruneThreadsResponse(pruned=await call.rows.prune_thread_states(request.thread_ids))
         return pb.PruneThreadsResponse(pruned=await call.rows.delete_threads(request.thread_ids))
+
+
+def _ttl(given: pb.ThreadTtl) -> pb.ThreadTtl | None:
+    """The time to live that a request gives; None for good."""
+    if not given.minutes:
+        return None
+    return pb.ThreadTtl(minutes=given.minutes, strategy=given.strategy or pb.THREAD_TTL_STRATEGY_DELETE)
 
 
 def _where(request: pb.SearchThreadsRequest | pb.CountThreadsRequest, call: Call) -> list[Where]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol
 
 from agentstorage.v1 import (
     assistants_pb2,
+    checkpoints_pb2,
     common_pb2,
     crons_pb2,
     owner_pb2,
@@ -29,7 +30,9 @@ from storage_service.store.tables import M, Table
 from storage_service.store.where import Where
 
 if TYPE_CHECKING:
+    from storage_service.store.checkpoints import Listed, Place, Superstep, ValuePlace
     from storage_service.store.items import Operation, Result
+    from storage_service.store.retention import Swept
 
 
 class Access(enum.Enum):
@@ -191,6 +194,81 @@ class Handle(Protocol):
         """Delete the items of a namespace and below; says how many."""
         ...
 
+    # Checkpoints. Ids are ordered as the backend orders texts.
+
+    async def write_checkpoints(self, superstep: Superstep) -> None:
+        """Write all of it in one transaction.
+
+        Raises NotFound for a foreign thread, and ParentMismatch where the newest checkpoint is not the expected one.
+        """
+        ...
+
+    async def get_checkpoint(
+        self, thread_id: str, checkpoint_ns: str, checkpoint_id: str, most_bytes: int
+    ) -> checkpoints_pb2.Checkpoint | None:
+        """The checkpoint, the newest for ""; None when it is absent. Raises LimitReached for values of more than ``most_bytes``."""
+        ...
+
+    async def list_checkpoints(
+        self,
+        thread_id: str,
+        where: Sequence[Where],
+        after: Place | None,
+        limit: int,
+        most_bytes: int,
+        *,
+        summary: bool,
+    ) -> list[Listed]:
+        """Some checkpoints of a thread, of all for "", after a place: one at least, and no more than have ``most_bytes`` together.
+
+        Only the first may be not whole. With ``summary``, none has values.
+        """
+        ...
+
+    async def checkpoint_values(
+        self, place: Place, after: ValuePlace, most_bytes: int
+    ) -> tuple[checkpoints_pb2.Checkpoint, ValuePlace | None]:
+        """Values of a checkpoint, at least one and no more than ``most_bytes``, and what to pass as ``after`` for more, or None."""
+        ...
+
+    async def delta_history(
+        self, thread_id: str, checkpoint_ns: str, checkpoint_id: str, channels: Sequence[str], most_bytes: int
+    ) -> list[checkpoints_pb2.DeltaChannelHistory] | None:
+        """What the channels of a checkpoint, the newest for "", are built from; None when it is absent. Raises LimitReached."""
+        ...
+
+    async def delete_checkpoints(self, thread_ids: Sequence[str]) -> int:
+        """Delete all checkpoints of own threads; says how many."""
+        ...
+
+    async def delete_run_checkpoints(self, run_ids: Sequence[str]) -> int:
+        """Delete the checkpoints of runs, and the values that nothing else uses; says how many checkpoints."""
+        ...
+
+    async def copy_checkpoints(self, thread_id: str, new_id: str) -> int:
+        """Copy what the other thread has not; says how many checkpoints. Raises NotFound when the other thread is foreign."""
+        ...
+
+    async def prune_checkpoints(self, thread_ids: Sequence[str]) -> int:
+        """Delete of own threads all checkpoints but the newest of each namespace and what it is read from; says how many."""
+        ...
+
+    # Retention. Each says what it deleted, in transactions that are short; what others are at work on is left to them.
+
+    async def sweep_threads(self, limit: int, thread_id: str = "") -> Swept:
+        """End the time of up to ``limit`` own threads whose time is over, or of the one; nothing, when there are no more."""
+        ...
+
+    async def sweep_items(self, limit: int) -> Swept:
+        """Delete up to ``limit`` own items whose time is over."""
+        ...
+
+    async def sweep_checkpoints(self, thread_ids: Sequence[str], before: str) -> Swept:
+        """Of own threads that are not busy, delete the checkpoints that were made before ``before`` (``retention.id_before``; "" for none)
+        and that no later one and not the newest of its namespace is read from; then the values that no checkpoint uses any more.
+        """
+        ...
+
     # The whole owner.
 
     async def usage(self) -> list[owner_pb2.ResourceUsage]:
@@ -209,9 +287,10 @@ class Handle(Protocol):
 
 
 class Store(Protocol):
-    """A backend."""
+    """A backend. ``thread_ttl`` is what new threads get that name no time to live of their own."""
 
     name: str
+    thread_ttl: threads_pb2.ThreadTtl | None
 
     def seen_by(self, scope: Scope) -> Handle:
         """The rows of a scope."""
@@ -219,6 +298,10 @@ class Store(Protocol):
 
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
         """Delete all rows of these resources, of all owners."""
+        ...
+
+    async def claim(self, name: str, seconds: float) -> bool:
+        """Whether to do work that all processes together do once in so many seconds; then the next have to wait."""
         ...
 
     def trouble(self) -> str:

@@ -38,7 +38,7 @@ class Put:
 
     def apply(self, table: Table[Any], row: Any, now: Timestamp) -> None:
         column = table.columns[self.field]
-        if column.is_time:
+        if column.is_time or column.load is not None:
             row.ClearField(self.field)
             if self.value is not None:
                 getattr(row, self.field).CopyFrom(self.value)

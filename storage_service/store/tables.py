@@ -31,6 +31,7 @@ def words(enum: EnumTypeWrapper, prefix: str) -> dict[int, str]:
 THREAD_STATUS = words(threads_pb2.ThreadStatus, "THREAD_STATUS_")
 THREAD_VISIBILITY = words(threads_pb2.ThreadVisibility, "THREAD_VISIBILITY_")
 RUN_STATUS = words(runs_pb2.RunStatus, "RUN_STATUS_")
+THREAD_TTL_STRATEGY = words(threads_pb2.ThreadTtlStrategy, "THREAD_TTL_STRATEGY_")
 MULTITASK_STRATEGY = words(runs_pb2.MultitaskStrategy, "MULTITASK_STRATEGY_")
 ON_RUN_COMPLETED = words(crons_pb2.OnRunCompleted, "ON_RUN_COMPLETED_")
 MISFIRE_POLICY = words(crons_pb2.MisfirePolicy, "MISFIRE_POLICY_")
@@ -48,6 +49,8 @@ class Column:
     read: str = "{}"
     write: str = "{}"
     dump: Callable[[Any], Any] = lambda value: value
+    # For a field that is a message: makes it of what is read.
+    load: Callable[[Any], Message] | None = None
     # What sorts in place of an absent value, as SQL, and whether it is a time.
     absent: str = ""
     is_time: bool = False
@@ -147,6 +150,23 @@ def _time(name: str, absent: str = "") -> Column:
     return Column(name, name, write="{}::timestamptz", dump=_dump_time, absent=absent, is_time=True)
 
 
+def _ttl(name: str) -> Column:
+    """A ThreadTtl as a row of minutes and strategy; NULL for none."""
+    cases = " ".join(f"WHEN '{word}' THEN {number}" for number, word in THREAD_TTL_STRATEGY.items())
+    return Column(
+        name,
+        name,
+        read=f"CASE WHEN ({{0}}).minutes > 0 THEN ROW(({{0}}).minutes, CASE ({{0}}).strategy {cases} ELSE 0 END) END",
+        write="{}::langgraph_server.thread_ttl",
+        dump=_dump_ttl,
+        load=lambda pair: threads_pb2.ThreadTtl(minutes=pair[0], strategy=pair[1]),
+    )
+
+
+def _dump_ttl(ttl: threads_pb2.ThreadTtl | None) -> str | None:
+    return f"({ttl.minutes!r},{THREAD_TTL_STRATEGY[ttl.strategy]})" if ttl is not None and ttl.minutes else None
+
+
 def _dump_time(value: Any) -> str | None:
     return None if value is None else value.ToJsonString()
 
@@ -175,6 +195,11 @@ class Table(Generic[M]):
     def fields(self) -> tuple[str, ...]:
         """The fields in the order of the columns."""
         return tuple(self.columns)
+
+    @cached_property
+    def loads(self) -> dict[str, Callable[[Any], Message]]:
+        """What makes messages of fields, by the field."""
+        return {name: column.load for name, column in self.columns.items() if column.load is not None}
 
     @cached_property
     def select(self) -> str:
@@ -232,6 +257,9 @@ THREADS = _table(
         _time("created_at"),
         _time("updated_at"),
         _time("state_updated_at", absent="-infinity"),
+        _ttl("ttl"),
+        # Set by a trigger, with every change of updated_at.
+        _time("expires_at"),
     ],
     # Checkpoints without a thread are somebody's: whoever made a thread of that id would own them. An operator gives them an owner.
     taken="EXISTS (SELECT FROM public.checkpoints WHERE thread_id = {})",
@@ -371,3 +399,4 @@ CHECKPOINT_WRITES = _langgraph(
     "blob",
     "task_path",
 )
+LANGGRAPH_TABLES: tuple[Table[Any], ...] = (CHECKPOINTS, CHECKPOINT_BLOBS, CHECKPOINT_WRITES)

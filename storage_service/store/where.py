@@ -80,6 +80,20 @@ class NoneOf:
 
 
 @dataclass(frozen=True)
+class Less:
+    """The field has a lesser value, as the backend orders texts."""
+
+    field: str
+    value: str
+
+    def test(self, row: Any) -> bool:
+        return bool(getattr(row, self.field) < self.value)
+
+    def sql(self, table: Table[Any], arg: Arg) -> str:
+        return f"{table.columns[self.field].stored} < {arg(self.value)}"
+
+
+@dataclass(frozen=True)
 class Contains:
     """The JSON of the field contains this object, as ``@>`` has it."""
 

@@ -21,8 +21,8 @@ NAMES = [migration.name for migration in MIGRATIONS]
 
 async def test_an_empty_database_gets_everything(empty: str) -> None:
     applied = await migrate(empty)
-    assert applied[:-1] == NAMES
-    assert applied[-1].startswith("langgraph-checkpoint-postgres ")
+    assert applied[0].startswith("langgraph-checkpoint-postgres ")
+    assert applied[1:] == NAMES
     async with await psycopg.AsyncConnection.connect(empty) as conn:
         assert await revision(conn) == LATEST == len(MIGRATIONS)
     assert rows(empty, "SELECT max(v) AS v FROM checkpoint_migrations") == [{"v": 9}]

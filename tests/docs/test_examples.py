@@ -17,6 +17,8 @@ from tests.service import ServerProcess
 
 README = ROOT / "README.md"
 CLIENT = ROOT / "docs" / "client-python.md"
+LANGGRAPH = ROOT / "docs" / "langgraph.md"
+LANGGRAPH_STORE = ROOT / "docs" / "langgraph-store.md"
 GRPCURL = ROOT / ".tools" / "bin" / "grpcurl"
 BUF = Path(sys.executable).with_name("buf")
 _SECONDS = 60
@@ -49,7 +51,7 @@ def _missing(expected: str, output: str) -> list[str]:
 def _python_blocks() -> list[tuple[str, str, str]]:
     return [
         (f"{page.name} {number}", block.text, output)
-        for page in (README, CLIENT)
+        for page in (README, CLIENT, LANGGRAPH, LANGGRAPH_STORE)
         for number, (block, output) in enumerate(_shown(page), 1)
         if block.language == "python"
     ]
@@ -65,7 +67,12 @@ def test_python_of_the_pages_runs(name: str, code: str, output: str, server: Ser
     assert not _missing(output, done.stdout), done.stdout
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path",
+    # The others run in test_langgraph_examples.
+    sorted({*ROOT.glob("examples/*.py")} - {*ROOT.glob("examples/langgraph_*.py")}),
+    ids=lambda path: path.name,
+)
 def test_examples_run(path: Path, server: ServerProcess) -> None:
     done = _run([sys.executable, "-W", "error", str(path)], server)
     assert (done.returncode, done.stderr) == (0, "")

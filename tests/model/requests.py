@@ -150,6 +150,7 @@ TEXTS = {
     "schedule": SCHEDULES,
     "timezone": ZONES,
     "user_id": ("", "user", "é"),
+    "field": ("", "$", "é.0"),
     "next": ("node", "é"),
     "remove_metadata_keys": ("a", "b", "owner", ""),
     "request_id": ("request-1", "request-2"),
@@ -163,6 +164,9 @@ NUMBERS: dict[str, tuple[Any, ...]] = {
     "expected_version": (0, 1, 1, 2, 3),
     # Over when the next call comes, or long after the test.
     "ttl_minutes": (1e-6, 60.0, 5.5, 0.0, float("nan"), 1e-9),
+    # Of vectors: whose squares and sums are exact, also in single precision.
+    "values": (0.0, 1.0, 1.0, -0.5, 2.0, float("inf")),
+    "vector": (0.0, 1.0, 1.0, -0.5, 2.0, 1e16),
 }
 _TIMES = ("2099-01-01T00:00:00Z", "2028-01-01T00:00:00Z", "2027-06-01T00:00:00.123456Z", "2001-01-01T00:00:00Z")
 _SELDOM = st.integers(0, 39).map(lambda number: number == 39)

@@ -57,7 +57,8 @@ INSERT INTO langgraph_server.crons (id, assistant_id, thread_id, schedule, metad
     SELECT 'cron-' || n, 'assistant-' || n, 'thread-' || n, '0 0 1 1 *', {_METADATA}, {_TIME}, {_TIME}, {_TIME}, {_TIME}
     FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO public.checkpoints (thread_id, checkpoint_id, checkpoint, metadata)
-    SELECT 'thread-' || n, '1', '{{}}', '{{}}' FROM generate_series(1, {ROWS}) AS n;
+    SELECT 'thread-' || n, '1', '{{"v": 4, "channel_versions": {{"c": "1"}}}}', jsonb_build_object('run_id', 'run-' || n, 'step', n)
+    FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO public.checkpoint_blobs (thread_id, channel, version, type)
     SELECT 'thread-' || n, 'c', '1', 'empty' FROM generate_series(1, {ROWS}) AS n;
 INSERT INTO public.checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob)
@@ -154,6 +155,9 @@ def _searches(method: str, sort: Any, filters: dict[str, Any]) -> Iterator[tuple
 
 _A, _T, _R, _C = {"assistant_id": "assistant-7"}, {"thread_id": "thread-7"}, {"run_id": "run-7"}, {"cron_id": "cron-7"}
 _I = {"namespace": ["space", "7"], "key": "key-7"}
+_K = {"checkpoint_id": "2"}
+_V = {"channel": "c", "version": "2", "type": "msgpack"}
+_W = {"task_id": "t", "channel": "c"}
 _MANY = {"metadata": '{"n": 7}'}
 _NEW_CRON = {"schedule": "@daily"}
 CALLS: list[tuple[str, dict[str, Any]]] = [
@@ -185,6 +189,8 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
             {"refresh_ttl": True},
         )
     ],
+    ("SearchItems", {"vector": [1, 2, 3]}),
+    ("SearchItems", {"vector": [1, 2, 3], "namespace_prefix": ["space", "7"], "refresh_ttl": True}),
     ("ListNamespaces", {}),
     ("ListNamespaces", {"matches": [{"path": ["space"]}], "max_depth": 1}),
     ("ListNamespaces", {"matches": [{"path": ["7"], "match_type": "NAMESPACE_MATCH_TYPE_SUFFIX"}]}),
@@ -238,6 +244,33 @@ CALLS: list[tuple[str, dict[str, Any]]] = [
     ("UpdateCron", {**_C, "payload": "{}"}),
     ("UpdateCron", {**_C, **_NEW_CRON}),
     ("DeleteCron", _C),
+    ("PutCheckpoint", {**_T, **_K, "checkpoint": "{}", "channels": [_V]}),
+    ("PutCheckpoint", {**_T, **_K, "channels": [_V]}),
+    ("PutCheckpoint", {**_T, **_K, "checkpoint": "{}", "expected_parent_id": "1"}),
+    ("PutCheckpoint", {"thread_id": "new", **_K, "checkpoint": "{}"}),
+    ("PutWrites", {**_T, **_K, "writes": [_W]}),
+    ("CommitSuperstep", {**_T, **_K, "checkpoint": "{}", "writes": [{**_K, "writes": [_W]}], "status": 1}),
+    ("GetCheckpoint", _T),
+    ("GetCheckpoint", {**_T, **_K}),
+    ("GetDeltaChannelHistory", {**_T, "channels": ["c"]}),
+    ("GetDeltaChannelHistory", {**_T, **_K, "channels": ["c", "d"]}),
+    *[
+        ("ListCheckpoints", {**thread, **more, **summary})
+        for thread in ({}, _T)
+        for summary in ({}, {"summary": True})
+        for more in (
+            {},
+            {"checkpoint_ns": ""},
+            {"checkpoint_ns": "", "before": "2", "limit": 1},
+            {"checkpoint_id": "1"},
+            {"metadata": '{"run_id": "run-7"}'},
+        )
+    ],
+    ("CopyThreadCheckpoints", {**_T, "new_thread_id": "thread-407"}),
+    ("DeleteRunCheckpoints", {"run_ids": ["run-607", "run-807"]}),
+    ("PruneCheckpoints", {"thread_ids": ["thread-7", "x"], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"}),
+    ("PruneCheckpoints", {"thread_ids": ["thread-207", "x"], "strategy": "PRUNE_STRATEGY_DELETE"}),
+    ("DeleteThreadCheckpoints", _T),
     ("PruneThreads", {"thread_ids": ["thread-207", "x"], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"}),
     ("PruneThreads", {"thread_ids": ["thread-407", "x"], "strategy": "PRUNE_STRATEGY_DELETE"}),
     ("DeleteThread", _T),
@@ -268,6 +301,15 @@ UNSCOPED: list[tuple[str, dict[str, Any]]] = [
     ("SearchItems", {}),
     ("GetItem", {"namespace": ["a"], "key": "k"}),
     ("PutItem", {"namespace": ["a"], "key": "k", "value": "1"}),
+    ("PutCheckpoint", {"thread_id": "thread-9", **_K, "checkpoint": "{}", "channels": [_V]}),
+    ("PutWrites", {"thread_id": "thread-9", **_K, "writes": [_W]}),
+    ("GetCheckpoint", {"thread_id": "thread-9"}),
+    ("GetDeltaChannelHistory", {"thread_id": "thread-9", "channels": ["c"]}),
+    ("ListCheckpoints", {"thread_id": "thread-9"}),
+    ("CopyThreadCheckpoints", {"thread_id": "thread-9", "new_thread_id": "thread-10"}),
+    ("DeleteRunCheckpoints", {"run_ids": ["run-11"]}),
+    ("PruneCheckpoints", {"thread_ids": ["thread-9"], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"}),
+    ("DeleteThreadCheckpoints", {"thread_id": "thread-9"}),
     ("DeleteThread", {"thread_id": "thread-9"}),
     ("DeleteAssistant", {"assistant_id": "assistant-9", "delete_threads": True}),
 ]

@@ -24,7 +24,10 @@ from tests.service import METHODS, Api, CallFailed
 #: Fields that hold no id of a row: who calls, and which retry it is.
 _NO_IDS = ("owner_id", "request_id")
 #: Texts that name rows, or parts of their names, though their format is not that of an id.
-_NAMES = ("namespace", "namespace_prefix", "key", "key_prefix", "path", "page_token", "user_id")
+_NAMES = (
+    *("namespace", "namespace_prefix", "key", "key_prefix", "path", "page_token", "user_id"),
+    *("thread_id", "checkpoint_ns", "checkpoint_id", "parent_checkpoint_id", "expected_parent_id", "before"),
+)
 #: JSON whose keys name rows: of metadata "owner" and "assistant_id".
 _JSON = ("metadata", "values", "parent_checkpoint")
 _TIMES = re.compile(r'"\d{4}-\d\d-\d\dT[^"]*"|"(sequence|bytes)": "\d+"')
@@ -36,7 +39,8 @@ def fields_that_name(descriptor: Descriptor, path: str = "") -> Iterator[str]:
     for field in descriptor.fields:
         rule = field.GetOptions().Extensions[options_pb2.rule]
         inner = field.message_type
-        if field.name in (*_NAMES, *_JSON) or (rule.format == options_pb2.FORMAT_ID and field.name not in _NO_IDS):
+        is_name = field.name in (*_NAMES, *_JSON) and field.type == field.TYPE_STRING
+        if is_name or (rule.format == options_pb2.FORMAT_ID and field.name not in _NO_IDS):
             # The value of a filter and "key" of a filter are about values, not about places.
             if descriptor.name != "Filter":
                 yield path + field.name
@@ -59,6 +63,14 @@ class Rows:
     def item(self) -> dict[str, Any]:
         """Where the item is."""
         return {"namespace": [self.space, "notes"], "key": self.key}
+
+    def channel(self) -> dict[str, Any]:
+        """The value of a channel."""
+        return {"channel": "c", "version": self.version, "type": self.owner, "value": "aaaa"}
+
+    def write(self) -> dict[str, Any]:
+        """A write of a task."""
+        return {"task_id": self.task, "channel": "c", "type": self.owner, "value": "aaaa"}
 
     def metadata(self) -> str:
         """Metadata that names the owner and its assistant."""
@@ -91,6 +103,24 @@ async def _make(api: Api, rows: Rows, own: dict[str, Any], mark: str) -> None:
     )
     for state in (rows.state, rows.later):
         await api.call("AddThreadState", **own, thread_id=thread, checkpoint_id=state, values='{"v": 1}')
+        await _make_checkpoints(api, rows, thread, state)
+
+
+async def _make_checkpoints(api: Api, rows: Rows, thread: str, id: str) -> None:
+    """A checkpoint of the graph and one of a subgraph, with a value and a write each."""
+    document = json.dumps({"v": 4, "channel_versions": {"c": rows.version}})
+    for namespace in ("", rows.checkpoint_ns):
+        place: dict[str, Any] = {"owner_id": rows.owner, "thread_id": thread, "checkpoint_ns": namespace}
+        await api.call(
+            "PutCheckpoint",
+            **place,
+            checkpoint_id=id,
+            parent_checkpoint_id=rows.later if id == rows.state else "",
+            checkpoint=document,
+            metadata=json.dumps({"run_id": rows.run}),
+            channels=[rows.channel()],
+        )
+        await api.call("PutWrites", **place, checkpoint_id=id, writes=[rows.write()])
 
 
 async def everything(api: Api, rows: Rows) -> str:
@@ -121,6 +151,15 @@ def base(method: str, mine: Rows) -> dict[str, Any]:
         "DeleteNamespace": {"namespace": place["namespace"]},
         "Batch": {"operations": [{"get": place}]},
         "Truncate": {"resources": ["RESOURCE_THREADS"]},
+        "PutCheckpoint": {**thread, "checkpoint_id": mine.new, "checkpoint": "{}"},
+        "PutWrites": {**thread, "checkpoint_id": mine.state, "writes": [mine.write() | {"index": 1}]},
+        "CommitSuperstep": {**thread, "checkpoint_id": mine.new, "checkpoint": "{}"},
+        "GetCheckpoint": thread,
+        "GetDeltaChannelHistory": {**thread, "channels": ["c"]},
+        "DeleteThreadCheckpoints": thread,
+        "DeleteRunCheckpoints": {"run_ids": [mine.run]},
+        "CopyThreadCheckpoints": {**thread, "new_thread_id": mine.new},
+        "PruneCheckpoints": {"thread_ids": [mine.thread], "strategy": "PRUNE_STRATEGY_KEEP_LATEST"},
     }
     if method in made:
         return made[method]
@@ -133,7 +172,14 @@ def base(method: str, mine: Rows) -> dict[str, Any]:
     )
 
 
-_KINDS = {"before": "later", "checkpoint_id": "state", "new_thread_id": "thread", "user_id": "user"}
+_KINDS = {
+    "before": "later",
+    "checkpoint_id": "state",
+    "parent_checkpoint_id": "state",
+    "expected_parent_id": "state",
+    "new_thread_id": "thread",
+    "user_id": "user",
+}
 
 
 def named(field: str, base: dict[str, Any], theirs: Rows) -> dict[str, Any]:
@@ -142,6 +188,13 @@ def named(field: str, base: dict[str, Any], theirs: Rows) -> dict[str, Any]:
     if path.startswith("operations."):
         kind = path.split(".")[1]
         return {"operations": [{kind: _operation(kind, theirs)}]}
+    if path == "channels":
+        return base | {path: [theirs.channel()]}
+    if path == "writes" and name == "task_id":
+        return base | {path: [theirs.write()]}
+    if path.startswith("writes"):
+        group = {"checkpoint_id": theirs.state, "checkpoint_ns": theirs.checkpoint_ns, "writes": [theirs.write()]}
+        return base | {"writes": [group]}
     if name == "path":
         return base | {"matches": [{"path": [theirs.space]}]}
     if name in ("namespace", "key"):

@@ -195,6 +195,60 @@ async def shared_threads(api: Api) -> None:
     assert await everything(api, victim) == before
 
 
+async def written_threads(api: Api) -> None:
+    """Writing checkpoints to another owner's thread is NOT_FOUND, whether it is shared or has any; to one that is nowhere it is not."""
+    victim, mine = await populate(api), await populate(api)
+    bare = f"bare-{victim.owner}"
+    shared: dict[str, Any] = {"visibility": "THREAD_VISIBILITY_READ_BY_ID"}
+    await api.call("CreateThread", owner_id=victim.owner, thread_id=bare)
+    await api.call("UpdateThread", owner_id=victim.owner, thread_id=victim.thread, **shared)
+    before = await everything(api, victim)
+    put: dict[str, Any] = {"owner_id": mine.owner, "checkpoint_id": victim.state, "checkpoint": "{}"}
+    writes: dict[str, Any] = {"owner_id": mine.owner, "checkpoint_id": victim.state, "writes": [mine.write()]}
+    writing: tuple[tuple[str, dict[str, Any]], ...] = (
+        ("PutCheckpoint", put),
+        ("PutCheckpoint", {**put, "checkpoint": "", "channels": [mine.channel()]}),
+        ("PutCheckpoint", {**put, "expected_parent_id": victim.state}),
+        ("PutCheckpoint", {**put, "expected_parent_id": ""}),
+        ("PutWrites", writes),
+        ("CommitSuperstep", {**put, "values": "{}", "status": "THREAD_STATUS_ERROR"}),
+        ("CommitSuperstep", {**put, "writes": [{"checkpoint_id": victim.state, "writes": [mine.write()]}]}),
+    )
+    copying: dict[str, Any] = {"owner_id": mine.owner, "thread_id": mine.thread}
+    for thread in (victim.thread, bare):
+        for method, fields in writing:
+            await refused("NOT_FOUND", api.call(method, **fields, thread_id=thread))
+        await refused("NOT_FOUND", api.call("CopyThreadCheckpoints", **copying, new_thread_id=thread))
+    assert await everything(api, victim) == before
+    for place, (method, fields) in enumerate(writing):
+        if fields.get("expected_parent_id") != victim.state:
+            await api.call(method, **fields, thread_id=f"new-{mine.owner}-{place}")
+    await api.call("CopyThreadCheckpoints", **copying, new_thread_id=f"new-{mine.owner}")
+
+
+async def shared_checkpoints(api: Api) -> None:
+    """Who may read a thread by its id reads none of its checkpoints, copies, prunes and deletes none."""
+    victim, mine = await populate(api), await populate(api)
+    shared: dict[str, Any] = {"visibility": "THREAD_VISIBILITY_READ_BY_ID"}
+    await api.call("UpdateThread", owner_id=victim.owner, thread_id=victim.thread, **shared)
+    before = await everything(api, victim)
+    thread: dict[str, Any] = {"owner_id": mine.owner, "thread_id": victim.thread}
+    await refused("NOT_FOUND", api.call("GetCheckpoint", **thread))
+    await refused("NOT_FOUND", api.call("GetDeltaChannelHistory", **thread, channels=["c"]))
+    assert await api.stream("ListCheckpoints", **thread) == []
+    listed = await api.stream("ListCheckpoints", owner_id=mine.owner)
+    assert {part.checkpoint.thread_id for part in listed} == {mine.thread, f"{mine.thread}2"}
+    assert (await api.call("CopyThreadCheckpoints", **thread, new_thread_id=f"copy-{mine.owner}")).copied == 0
+    assert (await api.call("DeleteThreadCheckpoints", **thread)).deleted == 0
+    assert (await api.call("DeleteRunCheckpoints", owner_id=mine.owner, run_ids=[victim.run])).deleted == 0
+    for strategy in ("PRUNE_STRATEGY_DELETE", "PRUNE_STRATEGY_KEEP_LATEST"):
+        pruned = await api.call("PruneCheckpoints", owner_id=mine.owner, thread_ids=[victim.thread], strategy=strategy)
+        assert pruned.deleted == 0
+    await api.call("CopyThread", **thread, new_thread_id=f"thread-{mine.owner}-3")
+    assert await api.stream("ListCheckpoints", owner_id=mine.owner, thread_id=f"thread-{mine.owner}-3") == []
+    assert await everything(api, victim) == before
+
+
 async def system_assistants(api: Api) -> None:
     """Assistants of the owner "system": everybody reads them and makes runs of them; nobody else changes them."""
     mine, id = await populate(api), f"system-{uuid.uuid4().hex}"
@@ -227,5 +281,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     metadata_gives_no_row_away,
     page_tokens,
     shared_threads,
+    written_threads,
+    shared_checkpoints,
     system_assistants,
 )

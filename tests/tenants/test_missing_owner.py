@@ -14,15 +14,16 @@ from storage_service.caller import AllOwners, Scope
 from storage_service.paging import Paging
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
-from storage_service.store import Store
+from storage_service.store import Access, Store
 from storage_service.store.memory import items as memory_items
 from storage_service.store.memory import resources as memory_resources
 from storage_service.store.memory import rows as memory_rows
+from storage_service.store.postgres import PostgresHandle, checkpoint_reads, checkpoints
 from storage_service.store.postgres import assistants as postgres_assistants
 from storage_service.store.postgres import items as postgres_items
-from storage_service.store.postgres import owners as postgres_owners
 from storage_service.store.postgres import rows as postgres_rows
 from storage_service.store.postgres import threads as postgres_threads
+from storage_service.store.postgres.rows import Values
 from storage_service.store.tables import ASSISTANTS, CRONS, ITEMS, RUNS, THREADS, Table
 from tests.service import Api, CallFailed, DirectApi
 from tests.tenants.matrix import check, forget
@@ -93,7 +94,7 @@ def postgres_children(name: str) -> Callable[[Patch], None]:
         statement = postgres_threads.DELETE_THREAD_ROWS
         less = statement.replace(_OWN_CHILD.format(name), "", 1)
         assert less != statement
-        for module in (postgres_threads, postgres_assistants, postgres_owners):
+        for module in (postgres_threads, postgres_assistants):
             monkeypatch.setattr(module, "DELETE_THREAD_ROWS", less)
 
     return patch
@@ -101,9 +102,34 @@ def postgres_children(name: str) -> Callable[[Patch], None]:
 
 def postgres_in_flight(monkeypatch: Patch) -> None:
     condition = ' AND coalesce(r.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id'
-    statement: str = postgres_threads._RUN_IN_FLIGHT
+    statement: str = postgres_threads.RUN_IN_FLIGHT
     assert condition in statement
-    monkeypatch.setattr(postgres_threads, "_RUN_IN_FLIGHT", statement.replace(condition, ""))
+    monkeypatch.setattr(postgres_threads, "RUN_IN_FLIGHT", statement.replace(condition, ""))
+
+
+def postgres_checkpoints(module: Any, name: str) -> Callable[[Patch], None]:
+    """One of the statements about checkpoints, without whose the thread is."""
+
+    def patch(monkeypatch: Patch) -> None:
+        build = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda own, arg, *how: build("$1::text IS NOT NULL", arg, *how))
+        # Statements are written once.
+        monkeypatch.setattr(checkpoint_reads, "_WRITTEN", {})
+
+    return patch
+
+
+def postgres_listing(monkeypatch: Patch) -> None:
+    class Blind(PostgresHandle):
+        def visible(self, table: Table[Any], access: Access, values: Values) -> str:
+            return f"{values(self.owner_id)}::text IS NOT NULL"
+
+    listing = checkpoint_reads.CheckpointReads.list_checkpoints
+
+    async def list_checkpoints(self: Any, *where: Any, **how: Any) -> Any:
+        return await listing(Blind(self.database, self.scope), *where, **how)
+
+    monkeypatch.setattr(checkpoint_reads.CheckpointReads, "list_checkpoints", list_checkpoints)
 
 
 def memory_in_flight(monkeypatch: Patch) -> None:
@@ -111,7 +137,7 @@ def memory_in_flight(monkeypatch: Patch) -> None:
         runs = [record.row for record in self.tables.of(RUNS).values() if record.row.thread_id == thread.row.thread_id]
         return [run for run in runs if run.status in (1, 2)]
 
-    monkeypatch.setattr(memory_resources.Runs, "_in_flight", in_flight)
+    monkeypatch.setattr(memory_resources.Runs, "in_flight", in_flight)
 
 
 PLACES: dict[str, tuple[str, Callable[[Patch], None]]] = {
@@ -125,6 +151,15 @@ PLACES: dict[str, tuple[str, Callable[[Patch], None]]] = {
     "postgres-run-in-flight": ("postgres", postgres_in_flight),
     "postgres-runs-of-a-deleted-thread": ("postgres", postgres_children("r")),
     "postgres-crons-of-a-deleted-thread": ("postgres", postgres_children("c")),
+    "postgres-listing": ("postgres", postgres_listing),
+    **{
+        f"postgres-{name.strip('_')}": ("postgres", postgres_checkpoints(module, name))
+        for module, names in (
+            (checkpoint_reads, ("_getting", "_reading_history")),
+            (checkpoints, ("_own_thread", "_copying", "_deleting", "_deleting_runs", "pruning")),
+        )
+        for name in names
+    },
 }
 
 

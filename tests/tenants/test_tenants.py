@@ -11,6 +11,7 @@ from tests.tenants.matrix import ALL, check
 from tests.tenants.scenarios import PAGED, SCENARIOS, Scenario
 
 _TAKEN = "an id of another owner is ALREADY_EXISTS: scenario taken_ids"
+_MADE = "a thread that is nowhere is made, another owner's is NOT_FOUND: scenario written_threads"
 _TOKEN = "a token is bound to its owner: scenario page_tokens"
 #: Fields that are not held to the rule of the matrix, with the reason and what asserts them instead.
 EXCEPTIONS: dict[tuple[str, str], str] = {
@@ -19,7 +20,10 @@ EXCEPTIONS: dict[tuple[str, str], str] = {
     ("CreateRun", "run_id"): _TAKEN,
     ("CreateCron", "cron_id"): _TAKEN,
     ("CopyThread", "new_thread_id"): _TAKEN,
+    **{(method, "thread_id"): _MADE for method in ("PutCheckpoint", "PutWrites", "CommitSuperstep")},
+    ("CopyThreadCheckpoints", "new_thread_id"): _MADE,
     **{(method, "page_token"): _TOKEN for method in PAGED},
+    ("ListCheckpoints", "before"): "is compared with ids, and names no row",
     ("GetServerInfo", ""): "names no row and gives none",
     ("Truncate", ""): "deletes the rows of all owners; needs the right admin and a setting that is off by default",
 }
@@ -67,6 +71,17 @@ HELD: dict[str, str] = {
     "DeleteCron": "cron_id",
     "SearchCrons": "cron_ids assistant_id thread_id metadata",
     "CountCrons": "cron_ids assistant_id thread_id metadata",
+    "PutCheckpoint": "checkpoint_ns checkpoint_id parent_checkpoint_id metadata channels.version expected_parent_id",
+    "PutWrites": "checkpoint_ns checkpoint_id writes.task_id",
+    "CommitSuperstep": "checkpoint_ns checkpoint_id parent_checkpoint_id metadata channels.version expected_parent_id values "
+    "writes.checkpoint_ns writes.checkpoint_id writes.writes.task_id",
+    "GetCheckpoint": "thread_id checkpoint_ns checkpoint_id",
+    "ListCheckpoints": "thread_id checkpoint_ns checkpoint_id metadata",
+    "DeleteThreadCheckpoints": "thread_id",
+    "DeleteRunCheckpoints": "run_ids",
+    "CopyThreadCheckpoints": "thread_id",
+    "PruneCheckpoints": "thread_ids",
+    "GetDeltaChannelHistory": "thread_id checkpoint_ns checkpoint_id",
     "GetOwnerUsage": "",
     "EraseOwner": "",
     "ExportOwner": "",

@@ -11,6 +11,7 @@
     ├── Aborted                 ABORTED
     │   ├── VersionMismatch
     │   ├── StatusMismatch
+    │   ├── ParentMismatch
     │   └── Conflict
     ├── FailedPrecondition      FAILED_PRECONDITION
     │   ├── RunEnded
@@ -166,6 +167,12 @@ class StatusMismatch(Aborted):
     default_reason = "STATUS_MISMATCH"
 
 
+class ParentMismatch(Aborted):
+    """The newest checkpoint is not the expected one; ``metadata["current"]`` is its id, ``""`` for none."""
+
+    default_reason = "PARENT_MISMATCH"
+
+
 class Conflict(Aborted):
     """Concurrent calls collided more often than the server retries. Nothing was written: safe to retry."""
 
@@ -262,6 +269,7 @@ _CLASSES: tuple[type[StorageError], ...] = (
     AlreadyExists,
     VersionMismatch,
     StatusMismatch,
+    ParentMismatch,
     Conflict,
     RunEnded,
     ThreadBusy,

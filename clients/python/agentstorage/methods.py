@@ -12,6 +12,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from agentstorage.v1 import (
     assistants_pb2,
+    checkpoints_pb2,
     crons_pb2,
     exchange_pb2,
     owner_pb2,
@@ -29,6 +30,7 @@ _FILES: Final[tuple[FileDescriptor, ...]] = (
     crons_pb2.DESCRIPTOR,
     owner_pb2.DESCRIPTOR,
     server_pb2.DESCRIPTOR,
+    checkpoints_pb2.DESCRIPTOR,
     exchange_pb2.DESCRIPTOR,
 )
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from agentstorage.v1 import common_pb2
 from agentstorage.v1.server_pb2 import PoolFigures
+from agentstorage.v1.threads_pb2 import ThreadTtl
 from storage_service.caller import Scope
 from storage_service.store.memory.items import RESOURCES, Owners
+from storage_service.store.memory.retention import Retention
 from storage_service.store.memory.rows import Clock, Tables, utc_now
+from storage_service.store.tables import LANGGRAPH_TABLES
 
 
-class MemoryHandle(Owners):
+class MemoryHandle(Retention, Owners):
     """The rows of one scope in memory."""
 
 
@@ -20,8 +24,9 @@ class MemoryStore:
 
     name = "memory"
 
-    def __init__(self, clock: Clock = utc_now) -> None:
-        self._tables = Tables(clock)
+    def __init__(self, clock: Clock = utc_now, thread_ttl: ThreadTtl | None = None) -> None:
+        self._tables = Tables(clock, thread_ttl=thread_ttl)
+        self.thread_ttl = thread_ttl
 
     def seen_by(self, scope: Scope) -> MemoryHandle:
         # A handle serves one operation, which runs without a pause.
@@ -31,7 +36,18 @@ class MemoryStore:
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
         for resource in resources:
             for table in RESOURCES[resource]:
-                self._tables.of(table).clear()
+                if table in LANGGRAPH_TABLES:
+                    self._tables.histories.clear()
+                else:
+                    self._tables.of(table).clear()
+
+    async def claim(self, name: str, seconds: float) -> bool:
+        began = self._tables.sweeps.get(name)
+        now = self._tables.clock()
+        if began is not None and now - began < timedelta(seconds=seconds):
+            return False
+        self._tables.sweeps[name] = now
+        return True
 
     def trouble(self) -> str:
         return ""

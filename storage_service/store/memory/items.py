@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from agentstorage.v1 import common_pb2
@@ -24,11 +25,13 @@ from storage_service.store.items import (
 )
 from storage_service.store.memory.resources import Runs
 from storage_service.store.memory.rows import Key, Record, copy
+from storage_service.store.memory.vectors import closest
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
     ASSISTANTS,
     CRONS,
     ITEMS,
+    LANGGRAPH_TABLES,
     RUNS,
     THREAD_STATES,
     THREADS,
@@ -39,7 +42,7 @@ from storage_service.store.where import Below, LabelsMatch
 
 RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], ...]] = {
     common_pb2.RESOURCE_ASSISTANTS: (ASSISTANTS, ASSISTANT_VERSIONS),
-    common_pb2.RESOURCE_THREADS: (THREADS, THREAD_STATES),
+    common_pb2.RESOURCE_THREADS: (THREADS, THREAD_STATES, *LANGGRAPH_TABLES),
     common_pb2.RESOURCE_RUNS: (RUNS,),
     common_pb2.RESOURCE_ITEMS: (ITEMS,),
     common_pb2.RESOURCE_CRONS: (CRONS,),
@@ -52,9 +55,7 @@ class Items(Runs):
     async def run_operations(self, operations: Sequence[Operation]) -> list[Result]:
         items = self.tables.of(ITEMS)
         before = (
-            {key: Record(copy(record.row), record.owner) for key, record in items.items()}
-            if len(operations) > 1
-            else {}
+            {key: replace(record, row=copy(record.row)) for key, record in items.items()} if len(operations) > 1 else {}
         )
         results = []
         for index, operation in enumerate(operations):
@@ -119,12 +120,16 @@ class Items(Runs):
         if put.HasField("ttl_minutes"):
             item.ttl_minutes = put.ttl_minutes
             self._ends(item)
-        self.tables.of(ITEMS)[key] = Record(item, self.owner_id or "")
+        vectors = tuple(tuple(vector.values) for vector in put.vectors)
+        self.tables.of(ITEMS)[key] = Record(item, self.owner_id or "", vectors=vectors)
         return copy(item)
 
     def _search(self, search: Search) -> list[pb.Item]:
         where, order = item_search(search)
-        rows = [record.row for record in self.records(ITEMS, where, Access.SEARCH)]
+        records = self.records(ITEMS, where, Access.SEARCH)
+        if search.vector:
+            return self._closest(records, search)
+        rows = [record.row for record in records]
         found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
         if search.refresh_ttl:
             places = {(tuple(item.namespace), item.key, item.created_at.ToMicroseconds()) for item in found}
@@ -132,6 +137,16 @@ class Items(Runs):
                 if (tuple(row.namespace), row.key, row.created_at.ToMicroseconds()) in places:
                     self._refresh(row)
             found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
+        return found
+
+    def _closest(self, records: Sequence[Record[pb.Item]], search: Search) -> list[pb.Item]:
+        found = []
+        for score, record in closest(records, search)[search.offset :][: limit_of(search.limit)]:
+            if search.refresh_ttl:
+                self._refresh(record.row)
+            item = copy(record.row)
+            item.score = score
+            found.append(item)
         return found
 
     def _list_namespaces(self, listing: ListNamespaces) -> list[tuple[str, ...]]:
@@ -162,19 +177,23 @@ class Owners(Items):
         if table is ASSISTANT_VERSIONS:
             own = {record.row.assistant_id for record in self._own(ASSISTANTS)}
             return [record for record in self.tables.of(table).values() if record.row.assistant_id in own]
+        if table in LANGGRAPH_TABLES:
+            histories = (self.tables.histories.get(record.row.thread_id) for record in self._own(THREADS))
+            return [Record(row, None) for history in histories if history for row in history.rows(table)]
         if table is THREAD_STATES:
             own = {record.row.thread_id for record in self._own(THREADS)}
             return [record for record in self.tables.of(table).values() if record.row.thread_id in own]
         return [record for record in self.tables.of(table).values() if self.visible(table, record, Access.OWN)]
 
-    def _own_rows(self, table: Table[M]) -> list[M]:
-        return [record.row for record in self._own(table) if not table.alive or self.tables.is_alive(record.row)]
+    def _own_records(self, table: Table[M]) -> list[Record[M]]:
+        return [record for record in self._own(table) if not table.alive or self.tables.is_alive(record.row)]
 
     async def usage(self) -> list[ResourceUsage]:
         usage = []
         for resource, tables in RESOURCES.items():
-            rows = [row for table in tables for row in self._own_rows(table)]
-            usage.append(ResourceUsage(resource=resource, rows=len(rows), bytes=sum(row.ByteSize() for row in rows)))
+            records = [record for table in tables for record in self._own_records(table)]
+            size = sum(record.row.ByteSize() + 4 * sum(map(len, record.vectors)) for record in records)
+            usage.append(ResourceUsage(resource=resource, rows=len(records), bytes=size))
         return usage
 
     async def erase(self, limit: int) -> int:
@@ -198,7 +217,12 @@ class Owners(Items):
         self, table: Table[M], after: tuple[Any, ...] | None, limit: int
     ) -> tuple[list[M], tuple[Any, ...] | None]:
         fields = ("thread_id", "sequence") if table is THREAD_STATES else table.key
-        found = self.page(table, self._own_rows(table), Order(fields, False), Page(limit + 1, after=after))
+        found = self.page(
+            table,
+            (record.row for record in self._own_records(table)),
+            Order(fields, False),
+            Page(limit + 1, after=after),
+        )
         if len(found) <= limit:
             return found, None
         return found[:limit], tuple(getattr(found[limit - 1], name) for name in fields)

@@ -27,6 +27,7 @@ from storage_service.caller import SYSTEM_OWNER
 from storage_service.errors import NotFound, ThreadBusy
 from storage_service.store import Access, Inserted, Order, Page
 from storage_service.store.change import Change, Merge, Put, Stamp
+from storage_service.store.memory.histories import History
 from storage_service.store.memory.rows import Record, Rows, copy
 from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREAD_STATES, THREADS, Table
 from storage_service.store.where import Contains, OneOf, Where
@@ -120,6 +121,7 @@ class Assistants(Rows):
         """Delete a thread with all that hangs on it."""
         thread_id = thread.row.thread_id
         del self.tables.of(THREADS)[(thread_id,)]
+        self.tables.histories.pop(thread_id, None)
         states = self.tables.of(THREAD_STATES)
         for key in [key for key, record in states.items() if record.row.thread_id == thread_id]:
             del states[key]
@@ -157,6 +159,9 @@ class Threads(Assistants):
             return None
         new = copy(source.row)
         new.thread_id, new.status, new.visibility, new.error = new_id, THREAD_STATUS_IDLE, THREAD_VISIBILITY_PRIVATE, ""
+        new.ClearField("ttl")
+        if self.tables.thread_ttl is not None:
+            new.ttl.CopyFrom(self.tables.thread_ttl)
         if new.HasField("state_updated_at"):
             new.state_updated_at.CopyFrom(self.tables.now())
         inserted = self.insert_now(THREADS, new, request_id)
@@ -169,6 +174,9 @@ class Threads(Assistants):
                         added.parent_checkpoint, jsontext.single("thread_id", new_id)
                     )
                 self._append(added)
+            # What a reader of a shared thread may read are its states and runs, not its checkpoints.
+            if thread_id in self.tables.histories and self.one(THREADS, thread_id, Access.OWN) is not None:
+                self.tables.histories[thread_id].copy_to(self.tables.histories.setdefault(new_id, History()), new_id)
         return inserted
 
     async def set_thread_status(
@@ -177,10 +185,10 @@ class Threads(Assistants):
         record = self.one(THREADS, thread_id, Access.OWN)
         if record is None or not all(term.test(record.row) for term in expected):
             return None
-        reached = THREAD_STATUS_BUSY if self._in_flight(record) else status
+        reached = THREAD_STATUS_BUSY if self.in_flight(record) else status
         return copy(self.change(THREADS, record, [*changes, Put("status", reached), Stamp("state_updated_at")]))
 
-    def _in_flight(self, thread: Record[Thread]) -> list[Run]:
+    def in_flight(self, thread: Record[Thread]) -> list[Run]:
         """The thread's runs that are pending or running, oldest first."""
         runs = [
             record.row
@@ -257,7 +265,7 @@ class Runs(Threads):
         taken = (run.run_id,) in self.tables.of(RUNS)
         thread = self.tables.of(THREADS).get((run.thread_id,))
         if admit and thread is not None and not taken:
-            flight = self._in_flight(thread)
+            flight = self.in_flight(thread)
             if flight and run.multitask_strategy == MULTITASK_STRATEGY_REJECT:
                 raise ThreadBusy([other.run_id for other in flight])
             self.change(THREADS, thread, [Put("status", THREAD_STATUS_BUSY), Stamp("state_updated_at")])

@@ -13,17 +13,16 @@ from typing import Any, Generic, cast
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from agentstorage.v1.threads_pb2 import ThreadTtl
 from storage_service import jsontext
 from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
 from storage_service.errors import AlreadyExists
 from storage_service.store import Access, Inserted, Order, Page
 from storage_service.store.change import Change
+from storage_service.store.memory.histories import History
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
     ASSISTANTS,
-    CHECKPOINT_BLOBS,
-    CHECKPOINT_WRITES,
-    CHECKPOINTS,
     CRONS,
     DISPLACED_ITEMS,
     ITEMS,
@@ -40,8 +39,6 @@ from storage_service.store.where import Equals, Where
 Key = tuple[Any, ...]
 Clock = Callable[[], datetime]
 
-# What only a database that others wrote to can hold.
-_EMPTY: tuple[Table[Any], ...] = (DISPLACED_ITEMS, CHECKPOINTS, CHECKPOINT_BLOBS, CHECKPOINT_WRITES)
 TABLES: tuple[Table[Any], ...] = (
     ASSISTANTS,
     ASSISTANT_VERSIONS,
@@ -50,7 +47,8 @@ TABLES: tuple[Table[Any], ...] = (
     RUNS,
     ITEMS,
     CRONS,
-    *_EMPTY,
+    # What only a database that others wrote to can hold.
+    DISPLACED_ITEMS,
 )
 
 
@@ -68,6 +66,8 @@ class Record(Generic[M]):
     request_id: str = ""
     # Assistants: the largest version ever given.
     last_version: int = 1
+    # Items: what they are searched by.
+    vectors: tuple[tuple[float, ...], ...] = ()
 
 
 @dataclass(slots=True)
@@ -76,6 +76,12 @@ class Tables:
 
     clock: Clock = utc_now
     rows: dict[str, dict[Key, Record[Any]]] = field(default_factory=lambda: {table.name: {} for table in TABLES})
+    # The checkpoints of threads by the thread's id.
+    histories: dict[str, History] = field(default_factory=dict)
+    # What new threads get that name no time to live of their own.
+    thread_ttl: ThreadTtl | None = None
+    # When work that is done now and then began last, by its name.
+    sweeps: dict[str, datetime] = field(default_factory=dict)
     sequence: int = 0
     time: datetime | None = None
 
@@ -94,7 +100,7 @@ class Tables:
         return now
 
     def is_alive(self, row: Any) -> bool:
-        """Whether an item's time is not over."""
+        """Whether the time of an item, or of a thread, is not over."""
         return not row.HasField("expires_at") or row.expires_at.ToMicroseconds() > self.now().ToMicroseconds()
 
 
@@ -189,8 +195,17 @@ class Rows:
                 setattr(new, name, "" if column.default == text == "null" else text)
         new.metadata = self.stamp(new.metadata)
         new.created_at.CopyFrom(now)
-        new.updated_at.CopyFrom(now)
+        self._changed(table, new)
         return cast("M", new)
+
+    def _changed(self, table: Table[Any], row: Any) -> None:
+        """Note that a row changes: the time of a thread begins anew."""
+        now = self.tables.now()
+        row.updated_at.CopyFrom(now)
+        if table is THREADS:
+            row.ClearField("expires_at")
+            if row.HasField("ttl"):
+                row.expires_at.FromMicroseconds(now.ToMicroseconds() + round(row.ttl.minutes * 60_000_000))
 
     async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
         return self.insert_now(table, row, request_id)
@@ -249,7 +264,7 @@ class Rows:
         now = self.tables.now()
         for change in changes:
             change.apply(table, row, now)
-        row.updated_at.CopyFrom(now)
+        self._changed(table, row)
         if table is RUNS and record.owner is None:
             thread = self.tables.of(THREADS).get((row.thread_id,))
             if thread is not None and thread.owner is not None:

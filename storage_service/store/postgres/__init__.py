@@ -12,8 +12,9 @@ from storage_service.store.postgres.connect import DatabaseSettings
 from storage_service.store.postgres.database import Database, Transaction
 from storage_service.store.postgres.items import Items
 from storage_service.store.postgres.owners import RESOURCES, Owners
+from storage_service.store.postgres.retention import CLAIM, Retention
+from storage_service.store.postgres.rows import Values
 from storage_service.store.postgres.runs import Runs
-from storage_service.store.postgres.threads import Threads
 from storage_service.store.tables import (
     CHECKPOINT_BLOBS,
     CHECKPOINT_WRITES,
@@ -24,7 +25,7 @@ from storage_service.store.tables import (
 )
 
 
-class PostgresHandle(Assistants, Threads, Runs, Items, Owners):
+class PostgresHandle(Assistants, Retention, Runs, Items, Owners):
     """The rows of one scope in Postgres."""
 
 
@@ -35,6 +36,7 @@ class PostgresStore:
 
     def __init__(self, settings: DatabaseSettings) -> None:
         self.database = Database(settings)
+        self.thread_ttl = settings.thread_ttl
 
     async def start(self, probe_seconds: float) -> None:
         """Begin to connect, and wait up to ``probe_seconds`` until the database serves."""
@@ -65,6 +67,9 @@ class PostgresStore:
             await transaction.run(f"TRUNCATE {', '.join(names)}", [])
 
         await self.database.atomic(work)
+
+    async def claim(self, name: str, seconds: float) -> bool:
+        return bool(await self.database.run(CLAIM, Values((name, seconds)), slow=True))
 
     def trouble(self) -> str:
         return self.database.trouble

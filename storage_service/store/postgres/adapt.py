@@ -1,13 +1,15 @@
-"""How values come out of Postgres: JSON as text, times as Timestamp messages."""
+"""How values come out of Postgres: JSON as text, times as Timestamp messages; and how arrays get in: in binary."""
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import Any, Final
 
 import psycopg
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg import pq
-from psycopg.adapt import Buffer, Loader
+from psycopg.adapt import Buffer, Dumper, Loader
 
 # Microseconds from 1970 to 2000, where Postgres counts from, and the range of Timestamp, year 1 to 9999.
 _EPOCH: Final = 946_684_800_000_000
@@ -38,7 +40,66 @@ class TimestampLoader(Loader):
         return Timestamp(seconds=seconds, nanos=rest * 1000)
 
 
+class Array(list[Any]):
+    """A value that travels as an array, in binary; one of the kinds below."""
+
+
+class Texts(Array):
+    """``text[]``."""
+
+
+class Blobs(Array):
+    """``bytea[]``, None for NULL. As text every byte would be two digits."""
+
+
+class Integers(Array):
+    """``int4[]``."""
+
+
+# Dimensions, whether there are NULLs, the type of the elements; then, for each dimension, its length and its first index.
+_EMPTY_HEAD, _HEAD = struct.Struct("!iii").pack, struct.Struct("!iiiii").pack
+_length = struct.Struct("!i").pack
+_NULL: Final = _length(-1)
+
+
+def _array(element: int, items: Sequence[bytes | None]) -> bytes:
+    """An array in the binary format of ``array_send``: each element with its length before it."""
+    if not items:
+        return _EMPTY_HEAD(0, 0, element)
+    parts = [_HEAD(1, int(None in items), element, len(items), 1)]
+    for item in items:
+        parts += (_NULL,) if item is None else (_length(len(item)), item)
+    return b"".join(parts)
+
+
+class _TextsDumper(Dumper):
+    format, oid = pq.Format.BINARY, 1009
+
+    def dump(self, obj: Texts) -> bytes:
+        """UTF-8, as every connection of the pool has it."""
+        return _array(25, [item.encode() for item in obj])
+
+
+class _BlobsDumper(Dumper):
+    format, oid = pq.Format.BINARY, 1001
+
+    def dump(self, obj: Blobs) -> bytes:
+        """The bytes as they are."""
+        return _array(17, obj)
+
+
+class _IntegersDumper(Dumper):
+    format, oid = pq.Format.BINARY, 1007
+
+    def dump(self, obj: Integers) -> bytes:
+        """Four bytes each."""
+        return _array(23, [_length(item) for item in obj])
+
+
 def register(connection: psycopg.AsyncConnection[Any]) -> None:
-    """Make a connection load so."""
+    """Make a connection load and dump so."""
+    connection.adapters.register_dumper(Texts, _TextsDumper)
+    connection.adapters.register_dumper(Blobs, _BlobsDumper)
+    connection.adapters.register_dumper(Integers, _IntegersDumper)
     connection.adapters.register_loader("jsonb", JsonbText)
     connection.adapters.register_loader("timestamptz", TimestampLoader)

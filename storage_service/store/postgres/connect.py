@@ -7,6 +7,8 @@ from typing import Any
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from agentstorage.v1.threads_pb2 import ThreadTtl
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseSettings:
@@ -23,6 +25,8 @@ class DatabaseSettings:
     transaction_pooler: bool = False
     prepared_statements: bool = True
     migrate: bool = True
+    # What new threads get that name no time to live of their own.
+    thread_ttl: ThreadTtl | None = None
 
 
 def connection_string(settings: DatabaseSettings) -> str:

@@ -23,6 +23,7 @@ from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRe
 
 from storage_service.errors import Conflict, DatabaseUnavailable
 from storage_service.store.postgres import adapt, faults
+from storage_service.store.postgres.adapt import Blobs, Texts
 from storage_service.store.postgres.connect import DatabaseSettings, connection_string
 from storage_service.store.postgres.lane import Lane, NotSent, Row
 from storage_service.store.postgres.turns import Turns
@@ -348,8 +349,10 @@ async def _execute(connection: Connection, statement: str, values: Sequence[Any]
 
 def _is_large(values: Sequence[Any]) -> bool:
     """Whether a value would hold up the statements behind it."""
-    for value in values:  # noqa: SIM110 - a generator costs as much as the rest of the way
+    for value in values:
         if type(value) is str and len(value) > _LARGE:
+            return True
+        if isinstance(value, Texts | Blobs) and sum(map(len, filter(None, value))) > _LARGE:
             return True
     return False
 

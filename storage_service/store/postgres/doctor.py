@@ -11,6 +11,7 @@ from typing import Any
 from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 
+from storage_service.store.postgres import checkpoint_tables
 from storage_service.store.postgres.checks import CHECKS, DOCUMENTS, ERROR, INFO, REPAIR, WARNING, Check
 from storage_service.store.postgres.migrate import LATEST, MIGRATIONS, connected, revision
 from storage_service.store.postgres.rights import TableFacts, tables
@@ -45,11 +46,15 @@ class Finding:
 
 @dataclass
 class Report:
-    """What ``examine`` found. ``revision`` is the schema's (0: not there), ``latest`` the one that this service needs."""
+    """What ``examine`` found. ``revision`` is the schema's (0: not there), ``latest`` the one that this service needs.
+
+    ``tables`` has a line for each of LangGraph's checkpoint tables: its columns and indexes beside those that LangGraph makes.
+    """
 
     revision: int
     latest: int = LATEST
     rows: dict[str, int] = field(default_factory=dict)
+    tables: list[str] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -62,13 +67,15 @@ class Report:
         return next((finding for finding in self.findings if finding.code == code), None)
 
     def lines(self) -> list[str]:
-        """The report as text: the revision, the rows of every table, then the findings, worst first."""
+        """The report as text: the revision, the rows of every table, LangGraph's tables, then the findings, worst first."""
         order = (ERROR, WARNING, REPAIR, INFO)
         findings = sorted(self.findings, key=lambda finding: order.index(finding.severity))
         counts = ", ".join(f"{table} {count}" for table, count in self.rows.items())
         return [
             f"schema revision {self.revision}, this service needs {self.latest}",
             f"rows: {counts or 'none'}",
+            *([f"checkpoint tables, beside those of {checkpoint_tables.MADE_BY}:"] if self.tables else []),
+            *(f"  {line}" for line in self.tables),
             *(finding.line() for finding in findings),
             *(
                 ["what is marked repair, `storage-service migrate` does by itself; so does `serve` when it starts"]
@@ -90,6 +97,9 @@ async def examine(conninfo: str) -> Report:
         report.findings += _schema_findings(report.revision) if known else []
         report.findings += _table_findings(facts)
         report.findings += await _index_findings(conn)
+        checkpoints = await checkpoint_tables.look(conn, unreadable)
+        report.tables = checkpoints.lines
+        report.findings += _checkpoint_findings(checkpoints)
         columns = await _columns(conn, unreadable)
         for table in sorted({name.split(".")[0] for name in columns}):
             schema = "langgraph_server" if table in DOCUMENTS else "public"
@@ -136,6 +146,38 @@ def _table_findings(facts: list[TableFacts]) -> list[Finding]:
         text = "tables whose row-level security is off; it is turned on"
         findings.append(Finding(REPAIR, "table_not_secured", text, len(unsecured), tuple(unsecured[:_SAMPLES])))
     return findings
+
+
+def _checkpoint_findings(found: checkpoint_tables.Found) -> list[Finding]:
+    """What LangGraph's tables lack of what its savers, and the service, use."""
+    if found.step is None:
+        return []  # which is told already
+    latest = checkpoint_tables.LATEST_STEP
+    if found.step > latest:
+        text = f"a newer LangGraph has set up its checkpoint tables (step {found.step}; this service knows {latest}); upgrade the service"
+        return [Finding(WARNING, "checkpoint_tables_newer", text)]
+    is_due = found.step < latest
+    remedy = (
+        "LangGraph's setup makes them"
+        if is_due
+        else f"LangGraph's setup has made them (step {latest} of {latest}) and does not again; put them back by hand"
+    )
+    kinds = (
+        (ERROR, "checkpoint_tables", "checkpoint tables that are not there", found.tables),
+        (
+            ERROR,
+            "checkpoint_columns",
+            "columns of checkpoint tables that are not there, or of another type",
+            found.columns,
+        ),
+        (ERROR, "checkpoint_keys", "primary keys of checkpoint tables that are not there", found.keys),
+        (WARNING, "checkpoint_indexes", "indexes of checkpoint tables that are not there", found.indexes),
+    )
+    return [
+        Finding(REPAIR if is_due else severity, code, f"{text}; {remedy}", len(names), tuple(names[:_SAMPLES]))
+        for severity, code, text, names in kinds
+        if names
+    ]
 
 
 async def _index_findings(conn: AsyncConnection[Any]) -> list[Finding]:

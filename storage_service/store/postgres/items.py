@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from zlib import crc32
@@ -23,29 +24,32 @@ from storage_service.store.items import (
 from storage_service.store.postgres.database import Transaction
 from storage_service.store.postgres.lane import Row
 from storage_service.store.postgres.rows import Rows, Statement, Values, message
+from storage_service.store.postgres.vectors import MANY_NUMBERS, PGVECTOR, STORED, bound, closest, numbers
 from storage_service.store.tables import ITEMS
 from storage_service.store.where import Below, LabelsMatch
 
 _ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
 _ENDS = "now() + make_interval(secs => {} * 60)"
-# In every statement about one item the first values are its namespace, its key and its owner; a put has value, metadata and minutes to
-# live after these.
+# In every statement about one item the first values are its namespace, its key and its owner; a put has value, metadata, minutes to
+# live, and the fields and the vectors after these.
 _KEY = '"namespace" = $1 AND "key" = $2 AND "owner_id" = $3'
 _PUT_ENDS = _ENDS.format("$6::float8")
+_VECTORS = STORED.format(fields="$7", embeddings="$8")
 _CHANGED = (
     f"value = $4::jsonb, metadata = coalesce($5::jsonb, CASE WHEN {_ALIVE} THEN i.metadata ELSE '{{}}' END),"
     f" version = i.version + 1, created_at = CASE WHEN {_ALIVE} THEN i.created_at ELSE now() END,"
     f" updated_at = now(), expires_at = {_PUT_ENDS}, ttl_minutes = $6::float8"
 )
 _UPSERT = (
-    f"INSERT INTO {ITEMS.name} AS i (namespace, key, owner_id, value, metadata, version, expires_at, ttl_minutes)"
-    f" VALUES ($1, $2, $3, $4::jsonb, coalesce($5::jsonb, '{{}}'), 1, {_PUT_ENDS}, $6::float8)"
-    f" ON CONFLICT (namespace, key, owner_id) DO UPDATE SET {_CHANGED}"
+    f"INSERT INTO {ITEMS.name} AS i (namespace, key, owner_id, value, metadata, version, expires_at, ttl_minutes, vectors)"
+    f" VALUES ($1, $2, $3, $4::jsonb, coalesce($5::jsonb, '{{}}'), 1, {_PUT_ENDS}, $6::float8, {_VECTORS})"
+    f" ON CONFLICT (namespace, key, owner_id) DO UPDATE SET {_CHANGED}, vectors = EXCLUDED.vectors"
 )
 _PUT = f"{_UPSERT} RETURNING {ITEMS.select}"
 _PUT_NEW = f"{_UPSERT} WHERE NOT {_ALIVE} RETURNING {ITEMS.select}"
 _PUT_EXPECTED = (
-    f"UPDATE {ITEMS.name} AS i SET {_CHANGED} WHERE {_KEY} AND version = $7 AND {_ALIVE} RETURNING {ITEMS.select}"
+    f"UPDATE {ITEMS.name} AS i SET {_CHANGED}, vectors = {_VECTORS}"
+    f" WHERE {_KEY} AND version = $9 AND {_ALIVE} RETURNING {ITEMS.select}"
 )
 _VERSION = f"SELECT version FROM {ITEMS.name} AS i WHERE {_KEY} AND {_ALIVE}"
 _DELETE = f"DELETE FROM {ITEMS.name} AS i WHERE {_KEY} RETURNING {_ALIVE}"
@@ -77,7 +81,15 @@ class Items(Rows):
     """The named operations on items."""
 
     async def run_operations(self, operations: Sequence[Operation]) -> list[Result]:
-        plans = [self._plan(operation) for operation in operations]
+        pgvector = ""
+        if any(isinstance(operation, Search) and operation.vector for operation in operations):
+            found = await self.run(PGVECTOR, Values(), reads=True)
+            pgvector = found[0][0] if found else ""
+        if sum(numbers(operation) for operation in operations if isinstance(operation, Put)) > MANY_NUMBERS:
+            # Beside the event loop.
+            plans = await asyncio.to_thread(self._plans, operations, pgvector)
+        else:
+            plans = self._plans(operations, pgvector)
         if len(plans) == 1 and len(plans[0].statements) == 1:
             [(statement, values)] = plans[0].statements
             rows = await self.run(statement, values, reads=plans[0].reads, again=plans[0].again, slow=plans[0].slow)
@@ -116,7 +128,10 @@ class Items(Rows):
         owner = crc32((self.owner_id or "").encode()) - 2**31
         return [("SELECT pg_advisory_xact_lock($1::int, turn) FROM unnest($2::int[]) AS turn", Values((owner, turns)))]
 
-    def _plan(self, operation: Operation) -> _Plan:
+    def _plans(self, operations: Sequence[Operation], pgvector: str) -> list[_Plan]:
+        return [self._plan(operation, pgvector) for operation in operations]
+
+    def _plan(self, operation: Operation, pgvector: str) -> _Plan:
         if isinstance(operation, Put):
             return self._put(operation)
         if isinstance(operation, Get):
@@ -124,7 +139,7 @@ class Items(Rows):
         if isinstance(operation, Delete):
             return self._delete(operation)
         if isinstance(operation, Search):
-            return self._search(operation)
+            return self._search(operation, pgvector)
         return self._list_namespaces(operation)
 
     def _identity(self, operation: Put | Get | Delete) -> Values:
@@ -137,6 +152,7 @@ class Items(Rows):
             put.value,
             put.metadata or None,
             put.ttl_minutes if put.HasField("ttl_minutes") else None,
+            *bound(put),
         )
         expected = put.expected_version if put.HasField("expected_version") else None
         if expected is None:
@@ -151,7 +167,8 @@ class Items(Rows):
                 raise VersionMismatch(results[1][0][0] if results[1] else 0)
             return pb.PutItemResponse(item=message(ITEMS, results[0][0]))
 
-        return _Plan(statements, read)
+        # So many would hold up what goes by the same way.
+        return _Plan(statements, read, slow=numbers(put) > MANY_NUMBERS)
 
     def _get(self, get: Get) -> _Plan:
         def read(results: list[list[Row]]) -> Result:
@@ -169,8 +186,10 @@ class Items(Rows):
 
         return _Plan([(_DELETE, self._identity(delete))], read)
 
-    def _search(self, search: Search) -> _Plan:
+    def _search(self, search: Search, pgvector: str) -> _Plan:
         where, order = item_search(search)
+        if search.vector:
+            return _Plan([closest(self, search, where, pgvector, _ENDS)], _read_scored, again=True, slow=True)
         page = Page(limit_of(search.limit), search.offset)
         statements = []
         if search.refresh_ttl:
@@ -225,6 +244,13 @@ class Items(Rows):
             " SELECT count(*) FROM gone WHERE alive"
         )
         return await self.number(statement, values, slow=True)
+
+
+def _read_scored(results: list[list[Row]]) -> Result:
+    items = [message(ITEMS, row[:-1]) for row in results[0]]
+    for item, row in zip(items, results[0], strict=True):
+        item.score = row[-1]
+    return pb.SearchItemsResponse(items=items)
 
 
 _PLACE = frozenset({"namespace", "key"})

@@ -25,6 +25,8 @@ from psycopg import pq
 from psycopg.adapt import Buffer, PyFormat, Transformer
 from psycopg.errors import LockNotAvailable, error_from_result
 
+from storage_service.store.postgres.adapt import Array
+
 Row = tuple[Any, ...]
 # SQLSTATEs of a prepared statement that has gone, or whose columns are others now.
 _STALE: Final = ("26000", "0A000")
@@ -33,7 +35,7 @@ _MOST_PREPARED: Final = 500
 _GROUPS: Final = 2
 # After so many groups with it failed, a statement goes alone; one that fails by itself does at once.
 _MOST_FAILURES: Final = 3
-# An answer of more characters would hold up those behind it: for so many seconds such statements go elsewhere.
+# A value of more characters or bytes would hold up those behind it: for so many seconds such statements go elsewhere.
 _HEAVY, _HEAVY_SECONDS = 262144, 1.0
 # What a group holds at most; in bytes, the values that go into it.
 _GROUP_STATEMENTS, _GROUP_BYTES = 64, 262144
@@ -46,13 +48,19 @@ class NotSent(psycopg.OperationalError):
 class _Sent:
     """A statement with its values, until it is answered."""
 
-    __slots__ = ("bound", "failures", "future", "rows", "since", "statement")
+    __slots__ = ("bound", "failures", "formats", "future", "rows", "since", "statement")
 
     def __init__(
-        self, statement: str, bound: Sequence[Buffer | None], future: asyncio.Future[list[Row]], since: float
+        self,
+        statement: str,
+        bound: Sequence[Buffer | None],
+        formats: Sequence[int] | None,
+        future: asyncio.Future[list[Row]],
+        since: float,
     ) -> None:
         self.statement = statement
         self.bound = bound
+        self.formats = formats
         self.future = future
         self.since = since
         # How many groups with it failed: by itself, or by others.
@@ -84,6 +92,14 @@ class _Group:
         self.names: list[str] = []
         self.failed: _Sent | None = None
         self.error: psycopg.Error | None = None
+
+
+def _is_heavy(rows: list[Row]) -> bool:
+    for row in rows:
+        for value in row:
+            if (type(value) is str or type(value) is bytes) and len(value) > _HEAVY:
+                return True
+    return False
 
 
 class Lane:
@@ -147,8 +163,10 @@ class Lane:
         """Send a statement with ``$1``.. places; the future gets its rows, or a psycopg.Error."""
         if self._broken is not None:
             raise NotSent("the connection is lost") from self._broken
-        bound = self._transformer.dump_sequence(values, [PyFormat.TEXT] * len(values))
-        sent = _Sent(statement, bound, self._loop.create_future(), self._loop.time())
+        # Arrays in binary, all else as text, which Postgres reads as whatever type the statement has there.
+        formats = [PyFormat.BINARY if isinstance(value, Array) else PyFormat.TEXT for value in values]
+        bound = self._transformer.dump_sequence(values, formats)
+        sent = _Sent(statement, bound, self._transformer.formats, self._loop.create_future(), self._loop.time())
         self._waiting.append(sent)
         if not self._send_due and len(self._groups) < _GROUPS:
             # At the end of this turn of the loop: until then others may come.
@@ -192,7 +210,7 @@ class Lane:
                 self._prepared[sent.statement] = name
                 group.names.append(sent.statement)
                 group.steps.append(None)
-            self._pg.send_query_prepared(name, sent.bound, result_format=pq.Format.BINARY)
+            self._pg.send_query_prepared(name, sent.bound, sent.formats, result_format=pq.Format.BINARY)
             group.steps.append(sent)
         self._pg.pipeline_sync()
 
@@ -250,7 +268,7 @@ class Lane:
                 # It did run, and is kept with its group: only its answer can't be read.
                 sent.fail(psycopg.DataError(f"a row can't be read: {type(error).__name__}"))
                 return
-            if len(sent.rows) == 1 and any(type(value) is str and len(value) > _HEAVY for value in sent.rows[0]):
+            if _is_heavy(sent.rows):
                 self._heavy[sent.statement] = self._loop.time() + _HEAVY_SECONDS
             if self._reads:
                 sent.future.set_result(sent.rows)

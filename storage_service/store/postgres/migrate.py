@@ -203,7 +203,9 @@ async def _migrate(lock: Connection, conn: Connection, deadline: float) -> list[
     check_rights(facts, pending=current < LATEST)
     if current == 0:
         await _again(deadline, lambda: _create_record(conn))
-    applied: list[str] = []
+    # LangGraph's tables first: there are indexes on them, too. (The statement also ends the snapshot that the lock was taken with.)
+    await lock.execute("SELECT 1")
+    applied = await _again(deadline, lambda: _set_up_langgraph(conn))
     for migration in MIGRATIONS:
         if migration.revision <= current:
             continue
@@ -212,7 +214,6 @@ async def _migrate(lock: Connection, conn: Connection, deadline: float) -> list[
         _log.info("applied migration %s", migration.name)
         applied.append(migration.name)
     await lock.execute("SELECT 1")
-    applied += await _again(deadline, lambda: _set_up_langgraph(conn))
     await _repair_indexes(conn, deadline)
     await _again(deadline, lambda: secure(conn))
     after: str | None = None

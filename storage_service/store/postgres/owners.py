@@ -7,8 +7,8 @@ from typing import Any
 from agentstorage.v1 import common_pb2
 from agentstorage.v1.owner_pb2 import ResourceUsage
 from storage_service.store import Access, Order, Page
-from storage_service.store.postgres.rows import Rows, Values, message
-from storage_service.store.postgres.threads import DELETE_THREAD_ROWS
+from storage_service.store.postgres.rows import Values, message
+from storage_service.store.postgres.threads import Threads
 from storage_service.store.tables import (
     ASSISTANT_VERSIONS,
     ASSISTANTS,
@@ -41,7 +41,7 @@ _PARTS[THREADS] += tuple((table, "thread_id") for table in (CHECKPOINTS, CHECKPO
 _PARENTS = {part: (table, column) for table, parts in _PARTS.items() for part, column in parts}
 
 
-class Owners(Rows):
+class Owners(Threads):
     """The named operations on a whole owner."""
 
     async def usage(self) -> list[ResourceUsage]:
@@ -66,17 +66,18 @@ class Owners(Rows):
 
     async def erase(self, limit: int) -> int:
         for table, _ in RESOURCES.values():
-            values = Values()
-            own = self.visible(table, Access.OWN, values)
-            # Rows are named by their place, so that a batch is found by the owner's index whatever the key is.
-            chosen = f"ctid = ANY(ARRAY(SELECT ctid FROM {table.name} WHERE {own} LIMIT {values(limit)}))"
-            rest = f", {DELETE_THREAD_ROWS}" if table is THREADS else ""
-            returned = "id, owner_id" if table is THREADS else "1"
-            statement = (
-                f"WITH gone AS (DELETE FROM {table.name} WHERE {chosen} RETURNING {returned}){rest}"
-                " SELECT count(*) FROM gone"
-            )
-            if deleted := await self.number(statement, values, slow=True):
+            if table is THREADS:
+                deleted = await self._erase_threads(limit)
+            else:
+                values = Values()
+                own = self.visible(table, Access.OWN, values)
+                # Rows are named by their place, so that a batch is found by the owner's index whatever the key is.
+                chosen = f"ctid = ANY(ARRAY(SELECT ctid FROM {table.name} WHERE {own} LIMIT {values(limit)}))"
+                statement = (
+                    f"WITH gone AS (DELETE FROM {table.name} WHERE {chosen} RETURNING 1) SELECT count(*) FROM gone"
+                )
+                deleted = await self.number(statement, values, slow=True)
+            if deleted:
                 return deleted
         values = Values()
         own = self.visible(ITEMS, Access.OWN, values)
@@ -86,6 +87,17 @@ class Owners(Rows):
             values,
             slow=True,
         )
+
+    async def _erase_threads(self, limit: int) -> int:
+        values = Values()
+        statement = (
+            f"SELECT id FROM {THREADS.name} WHERE {self.visible(THREADS, Access.OWN, values)} LIMIT {values(limit)}"
+        )
+        while found := await self.run(statement, values, slow=True):
+            # Checkpoints that are written while this waits for a thread go with it too.
+            if deleted := await self.delete_threads([id for (id,) in found]):
+                return deleted
+        return 0
 
     async def export(
         self, table: Table[M], after: tuple[Any, ...] | None, limit: int

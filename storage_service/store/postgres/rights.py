@@ -28,6 +28,7 @@ TABLES = (
     "assistant_versions",
     "store_items_displaced",
     "storage_service_migrations",
+    "sweeps",
 )
 
 

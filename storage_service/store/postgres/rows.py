@@ -40,7 +40,11 @@ Statement = tuple[str, Values]
 def message(table: Table[M], row: Row, fields: frozenset[str] | None = None) -> M:
     """A row, read by ``table.select`` or ``select_only(fields)``, as its message."""
     names = table.fields if fields is None else [name for name in table.fields if name in fields]
-    return table.message(**{name: value for name, value in zip(names, row, strict=True) if value is not None})
+    given = {name: value for name, value in zip(names, row, strict=True) if value is not None}
+    for name, load in table.loads.items():
+        if name in given:
+            given[name] = load(given[name])
+    return table.message(**given)
 
 
 @cache
@@ -84,6 +88,12 @@ class Rows:
     def owner_id(self) -> str | None:
         """The owner, or None for all."""
         return self.scope.id if isinstance(self.scope, Owner) else None
+
+    @property
+    def default_ttl(self) -> str | None:
+        """The time to live of a new thread that names none, as the column takes it."""
+        ttl: str | None = THREADS.columns["ttl"].dump(self.database.settings.thread_ttl)
+        return ttl
 
     async def run(
         self, statement: str, values: Values, *, reads: bool = False, again: bool = False, slow: bool = False

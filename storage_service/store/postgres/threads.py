@@ -10,12 +10,10 @@ from agentstorage.v1.threads_pb2 import Thread, ThreadState
 from storage_service.errors import Conflict
 from storage_service.store import Access, Inserted, Page
 from storage_service.store.change import Change
-from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.postgres.rows import Rows, Statement, Values, message
 from storage_service.store.tables import (
-    CHECKPOINT_BLOBS,
-    CHECKPOINT_WRITES,
-    CHECKPOINTS,
     CRONS,
+    LANGGRAPH_TABLES,
     RUNS,
     THREAD_STATES,
     THREADS,
@@ -34,7 +32,7 @@ DELETE_THREAD_ROWS = (
     " deleted_blobs AS (DELETE FROM public.checkpoint_blobs AS c USING gone WHERE c.thread_id = gone.id),"
     " deleted_writes AS (DELETE FROM public.checkpoint_writes AS c USING gone WHERE c.thread_id = gone.id)"
 )
-_RUN_IN_FLIGHT = (
+RUN_IN_FLIGHT = (
     f"EXISTS (SELECT FROM {RUNS.name} AS r WHERE r.thread_id = \"threads\".id AND r.status IN ('pending', 'running')"
     ' AND coalesce(r.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id)'
 )
@@ -44,16 +42,20 @@ class Threads(Rows):
     """The named operations on threads."""
 
     async def delete_threads(self, thread_ids: Sequence[str]) -> int:
-        values = Values()
         where = [OneOf("thread_id", tuple(thread_ids))]
-        conditions = self.conditions(THREADS, where, Access.OWN, values)
+        # Runs that were admitted while this waited go too.
+        rows = await self.behind_locks([self.lock(THREADS, where, Access.OWN)], *self.deletion(thread_ids))
+        return int(rows[0][0])
+
+    def deletion(self, thread_ids: Sequence[str]) -> Statement:
+        """The statement that deletes threads with all that hangs on them, and gives their number."""
+        values = Values()
+        conditions = self.conditions(THREADS, [OneOf("thread_id", tuple(thread_ids))], Access.OWN, values)
         statement = (
             f"WITH gone AS (DELETE FROM {THREADS.name} WHERE {conditions} RETURNING id, owner_id),"
             f" {DELETE_THREAD_ROWS} SELECT count(*) FROM gone"
         )
-        # Runs that were admitted while this waited go too.
-        rows = await self.behind_locks([self.lock(THREADS, where, Access.OWN)], statement, values)
-        return int(rows[0][0])
+        return statement, values
 
     async def copy_thread(self, thread_id: str, new_id: str, request_id: str) -> Inserted[Thread] | None:
         values = Values()
@@ -76,9 +78,10 @@ class Threads(Rows):
         )
         statement = (
             f"WITH source AS (SELECT * FROM {THREADS.name} WHERE {conditions}),"
-            f" copy AS (INSERT INTO {THREADS.name} (id, metadata, config, values, interrupts, state_updated_at, request_id)"
+            f" copy AS (INSERT INTO {THREADS.name} (id, metadata, config, values, interrupts, state_updated_at, request_id, ttl)"
             f" SELECT {new}, {self.stamp('metadata', values)}, config, {written('values')}, interrupts,"
-            f" CASE WHEN state_updated_at IS NOT NULL THEN now() END, {values(request_id or None)}"
+            f" CASE WHEN state_updated_at IS NOT NULL THEN now() END, {values(request_id or None)},"
+            f" {THREADS.columns['ttl'].write.format(values(self.default_ttl))}"
             f" FROM source WHERE {free} ON CONFLICT (id) DO NOTHING RETURNING *),"
             f" states AS (INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, {states}, parent_checkpoint, by_service)"
             f" SELECT {new}, checkpoint_id, {copied}, {parent}, false FROM {THREAD_STATES.name}"
@@ -87,7 +90,7 @@ class Threads(Rows):
                 f" copied_{number} AS (INSERT INTO {table} (thread_id, {columns})"
                 f" SELECT {new}, {columns} FROM {table} WHERE thread_id = {old} AND EXISTS (SELECT FROM copy)"
                 f"{mine} ON CONFLICT DO NOTHING)"
-                for number, (table, columns) in enumerate(_CHECKPOINT_COLUMNS.items())
+                for number, (table, columns) in enumerate(CHECKPOINT_COLUMNS.items())
             )
             + f" SELECT EXISTS (SELECT FROM copy), {THREADS.select} FROM copy"
             f" UNION ALL SELECT false, {THREADS.select} FROM source WHERE NOT EXISTS (SELECT FROM copy)"
@@ -102,18 +105,28 @@ class Threads(Rows):
     async def set_thread_status(
         self, thread_id: str, status: int, expected: Sequence[Where], changes: Sequence[Change]
     ) -> Thread | None:
-        values = Values()
-        terms = [change.sql(THREADS, values) for change in changes]
-        word = values(THREADS.columns["status"].dump(status))
+        statement, values = self.change_of_thread(thread_id, status, expected, changes)
         own = [Equals("thread_id", thread_id)]
-        conditions = self.conditions(THREADS, [*own, *expected], Access.OWN, values)
-        statement = (
-            f"UPDATE {THREADS.name} SET {''.join(term + ', ' for term in terms)}"
-            f" \"status\" = CASE WHEN {_RUN_IN_FLIGHT} THEN 'busy' ELSE {word} END,"
-            f' "updated_at" = now(), "state_updated_at" = now() WHERE {conditions} RETURNING {THREADS.select}'
-        )
+        statement += f" RETURNING {THREADS.select}"
         rows = await self.behind_locks([self.lock(THREADS, own, Access.OWN)], statement, values)
         return message(THREADS, rows[0]) if rows else None
+
+    def change_of_thread(
+        self, thread_id: str, status: int, expected: Sequence[Where], changes: Sequence[Change]
+    ) -> Statement:
+        """The statement that changes a thread, and sets its status where one is given: BUSY while it has a run in flight."""
+        values = Values()
+        terms = [change.sql(THREADS, values) for change in changes]
+        if status:
+            word = values(THREADS.columns["status"].dump(status))
+            terms.append(f"\"status\" = CASE WHEN {RUN_IN_FLIGHT} THEN 'busy' ELSE {word} END")
+            terms.append('"state_updated_at" = now()')
+        conditions = self.conditions(THREADS, [Equals("thread_id", thread_id), *expected], Access.OWN, values)
+        statement = (
+            f"UPDATE {THREADS.name} SET {''.join(term + ', ' for term in terms)}"
+            f' "updated_at" = now() WHERE {conditions}'
+        )
+        return statement, values
 
     async def thread_state(self, thread_id: str) -> ThreadState | None:
         values = Values()
@@ -229,7 +242,7 @@ class Threads(Rows):
         return await self.number(statement, values, slow=True)
 
 
-_CHECKPOINT_COLUMNS = {
+CHECKPOINT_COLUMNS = {
     table.name: ", ".join(column.stored for column in table.columns.values() if column.field != "thread_id")
-    for table in (CHECKPOINTS, CHECKPOINT_BLOBS, CHECKPOINT_WRITES)
+    for table in LANGGRAPH_TABLES
 }

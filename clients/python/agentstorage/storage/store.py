@@ -112,7 +112,7 @@ class Store:
             return []
         limit = max(1, fields.checked_count(limit, "limit"))
         try:
-            items = await _listed(self._stub().SearchItems, request, "items", limit, "search with a prefix")
+            items = await listed(self._stub().SearchItems, request, "items", limit, "search with a prefix")
             return [Item.of(item) for item in items]
         except InvalidRequest as error:
             if _is_absence(error):
@@ -126,7 +126,7 @@ class Store:
         """
         request = store_pb2.ListNamespacesRequest(owner_id=self._owner(owner_id))
         remedy = "list those below a prefix with StoreService.ListNamespaces"
-        namespaces = await _listed(self._stub().ListNamespaces, request, "namespaces", None, remedy)
+        namespaces = await listed(self._stub().ListNamespaces, request, "namespaces", None, remedy)
         return sorted(".".join(namespace.labels) for namespace in namespaces)
 
     async def clear(self) -> None:
@@ -141,7 +141,7 @@ class Store:
         return self._connection.owner_id if owner_id is None else fields.checked_text(owner_id, "owner_id")
 
 
-async def _listed(
+async def listed(
     call: Callable[[Any], Awaitable[Any]], request: Any, field: str, limit: int | None, remedy: str
 ) -> list[Any]:
     """Send a request with offset after offset, until there are ``limit`` entries, or no more; None is all of them."""

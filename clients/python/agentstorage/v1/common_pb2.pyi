@@ -47,6 +47,7 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_CONFLICT: _ClassVar[ErrorReason]
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_DATA_LOSS: _ClassVar[ErrorReason]
+    ERROR_REASON_PARENT_MISMATCH: _ClassVar[ErrorReason]
 IF_EXISTS_UNSPECIFIED: IfExists
 IF_EXISTS_RAISE: IfExists
 IF_EXISTS_DO_NOTHING: IfExists
@@ -79,3 +80,4 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason
 ERROR_REASON_CONFLICT: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_DATA_LOSS: ErrorReason
+ERROR_REASON_PARENT_MISMATCH: ErrorReason

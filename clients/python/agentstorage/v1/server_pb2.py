@@ -26,7 +26,7 @@ from agentstorage.v1 import common_pb2 as agentstorage_dot_v1_dot_common__pb2
 from agentstorage.v1 import options_pb2 as agentstorage_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentstorage/v1/server.proto\x12\x0f\x61gentstorage.v1\x1a\x1c\x61gentstorage/v1/common.proto\x1a\x1d\x61gentstorage/v1/options.proto\"\xe7\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x12\n\njson_bytes\x18\x02 \x01(\x03\x12\x12\n\njson_depth\x18\x03 \x01(\x05\x12\x18\n\x10namespace_labels\x18\x04 \x01(\x05\x12\x10\n\x08id_bytes\x18\x05 \x01(\x05\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x18\n\x10\x62\x61tch_operations\x18\x07 \x01(\x05\x12\x14\n\x0c\x63\x61ll_seconds\x18\x08 \x01(\x01\x12\x17\n\x0f\x63\x61lls_in_flight\x18\t \x01(\x05\x12\x16\n\x0e\x65xchange_calls\x18\n \x01(\x05\"Q\n\x0bPoolFigures\x12\x0c\n\x04size\x18\x01 \x01(\x05\x12\x10\n\x08max_size\x18\x02 \x01(\x05\x12\x11\n\tavailable\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\"\x16\n\x14GetServerInfoRequest\"\xbd\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x17\n\x0fschema_revision\x18\x03 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12\'\n\x06limits\x18\x05 \x01(\x0b\x32\x17.agentstorage.v1.Limits\x12*\n\x04pool\x18\x06 \x01(\x0b\x32\x1c.agentstorage.v1.PoolFigures\"I\n\x0fTruncateRequest\x12\x36\n\tresources\x18\x01 \x03(\x0e\x32\x19.agentstorage.v1.ResourceB\x08\x8a\xe7\x18\x04\x08\x01 \n\"\x12\n\x10TruncateResponse2\xd8\x01\n\rServerService\x12i\n\rGetServerInfo\x12%.agentstorage.v1.GetServerInfoRequest\x1a&.agentstorage.v1.GetServerInfoResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x02\x12\\\n\x08Truncate\x12 .agentstorage.v1.TruncateRequest\x1a!.agentstorage.v1.TruncateResponse\"\x0b\x90\x02\x02\x8a\xe7\x18\x04\x08\x02\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentstorage/v1/server.proto\x12\x0f\x61gentstorage.v1\x1a\x1c\x61gentstorage/v1/common.proto\x1a\x1d\x61gentstorage/v1/options.proto\"\xfb\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x12\n\njson_bytes\x18\x02 \x01(\x03\x12\x12\n\njson_depth\x18\x03 \x01(\x05\x12\x18\n\x10namespace_labels\x18\x04 \x01(\x05\x12\x10\n\x08id_bytes\x18\x05 \x01(\x05\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x18\n\x10\x62\x61tch_operations\x18\x07 \x01(\x05\x12\x14\n\x0c\x63\x61ll_seconds\x18\x08 \x01(\x01\x12\x17\n\x0f\x63\x61lls_in_flight\x18\t \x01(\x05\x12\x16\n\x0e\x65xchange_calls\x18\n \x01(\x05\x12\x12\n\nblob_bytes\x18\x0b \x01(\x03\"Q\n\x0bPoolFigures\x12\x0c\n\x04size\x18\x01 \x01(\x05\x12\x10\n\x08max_size\x18\x02 \x01(\x05\x12\x11\n\tavailable\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\"\x16\n\x14GetServerInfoRequest\"\xbd\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x17\n\x0fschema_revision\x18\x03 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12\'\n\x06limits\x18\x05 \x01(\x0b\x32\x17.agentstorage.v1.Limits\x12*\n\x04pool\x18\x06 \x01(\x0b\x32\x1c.agentstorage.v1.PoolFigures\"I\n\x0fTruncateRequest\x12\x36\n\tresources\x18\x01 \x03(\x0e\x32\x19.agentstorage.v1.ResourceB\x08\x8a\xe7\x18\x04\x08\x01 \n\"\x12\n\x10TruncateResponse2\xd8\x01\n\rServerService\x12i\n\rGetServerInfo\x12%.agentstorage.v1.GetServerInfoRequest\x1a&.agentstorage.v1.GetServerInfoResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x02\x12\\\n\x08Truncate\x12 .agentstorage.v1.TruncateRequest\x1a!.agentstorage.v1.TruncateResponse\"\x0b\x90\x02\x02\x8a\xe7\x18\x04\x08\x02\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,17 +40,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SERVERSERVICE'].methods_by_name['Truncate']._loaded_options = None
   _globals['_SERVERSERVICE'].methods_by_name['Truncate']._serialized_options = b'\220\002\002\212\347\030\004\010\002\020\001'
   _globals['_LIMITS']._serialized_start=111
-  _globals['_LIMITS']._serialized_end=342
-  _globals['_POOLFIGURES']._serialized_start=344
-  _globals['_POOLFIGURES']._serialized_end=425
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=427
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=449
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=452
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=641
-  _globals['_TRUNCATEREQUEST']._serialized_start=643
-  _globals['_TRUNCATEREQUEST']._serialized_end=716
-  _globals['_TRUNCATERESPONSE']._serialized_start=718
-  _globals['_TRUNCATERESPONSE']._serialized_end=736
-  _globals['_SERVERSERVICE']._serialized_start=739
-  _globals['_SERVERSERVICE']._serialized_end=955
+  _globals['_LIMITS']._serialized_end=362
+  _globals['_POOLFIGURES']._serialized_start=364
+  _globals['_POOLFIGURES']._serialized_end=445
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=447
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=469
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=472
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=661
+  _globals['_TRUNCATEREQUEST']._serialized_start=663
+  _globals['_TRUNCATEREQUEST']._serialized_end=736
+  _globals['_TRUNCATERESPONSE']._serialized_start=738
+  _globals['_TRUNCATERESPONSE']._serialized_end=756
+  _globals['_SERVERSERVICE']._serialized_start=759
+  _globals['_SERVERSERVICE']._serialized_end=975
 # @@protoc_insertion_point(module_scope)

@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class Limits(_message.Message):
-    __slots__ = ("message_bytes", "json_bytes", "json_depth", "namespace_labels", "id_bytes", "page_size", "batch_operations", "call_seconds", "calls_in_flight", "exchange_calls")
+    __slots__ = ("message_bytes", "json_bytes", "json_depth", "namespace_labels", "id_bytes", "page_size", "batch_operations", "call_seconds", "calls_in_flight", "exchange_calls", "blob_bytes")
     MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     JSON_BYTES_FIELD_NUMBER: _ClassVar[int]
     JSON_DEPTH_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class Limits(_message.Message):
     CALL_SECONDS_FIELD_NUMBER: _ClassVar[int]
     CALLS_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     EXCHANGE_CALLS_FIELD_NUMBER: _ClassVar[int]
+    BLOB_BYTES_FIELD_NUMBER: _ClassVar[int]
     message_bytes: int
     json_bytes: int
     json_depth: int
@@ -30,7 +31,8 @@ class Limits(_message.Message):
     call_seconds: float
     calls_in_flight: int
     exchange_calls: int
-    def __init__(self, message_bytes: _Optional[int] = ..., json_bytes: _Optional[int] = ..., json_depth: _Optional[int] = ..., namespace_labels: _Optional[int] = ..., id_bytes: _Optional[int] = ..., page_size: _Optional[int] = ..., batch_operations: _Optional[int] = ..., call_seconds: _Optional[float] = ..., calls_in_flight: _Optional[int] = ..., exchange_calls: _Optional[int] = ...) -> None: ...
+    blob_bytes: int
+    def __init__(self, message_bytes: _Optional[int] = ..., json_bytes: _Optional[int] = ..., json_depth: _Optional[int] = ..., namespace_labels: _Optional[int] = ..., id_bytes: _Optional[int] = ..., page_size: _Optional[int] = ..., batch_operations: _Optional[int] = ..., call_seconds: _Optional[float] = ..., calls_in_flight: _Optional[int] = ..., exchange_calls: _Optional[int] = ..., blob_bytes: _Optional[int] = ...) -> None: ...
 
 class PoolFigures(_message.Message):
     __slots__ = ("size", "max_size", "available", "waiting")

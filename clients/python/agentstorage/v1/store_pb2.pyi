@@ -12,6 +12,13 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class VectorDistance(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VECTOR_DISTANCE_UNSPECIFIED: _ClassVar[VectorDistance]
+    VECTOR_DISTANCE_COSINE: _ClassVar[VectorDistance]
+    VECTOR_DISTANCE_L2: _ClassVar[VectorDistance]
+    VECTOR_DISTANCE_INNER_PRODUCT: _ClassVar[VectorDistance]
+
 class FilterOperator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FILTER_OPERATOR_UNSPECIFIED: _ClassVar[FilterOperator]
@@ -33,6 +40,10 @@ class NamespaceMatchType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     NAMESPACE_MATCH_TYPE_UNSPECIFIED: _ClassVar[NamespaceMatchType]
     NAMESPACE_MATCH_TYPE_PREFIX: _ClassVar[NamespaceMatchType]
     NAMESPACE_MATCH_TYPE_SUFFIX: _ClassVar[NamespaceMatchType]
+VECTOR_DISTANCE_UNSPECIFIED: VectorDistance
+VECTOR_DISTANCE_COSINE: VectorDistance
+VECTOR_DISTANCE_L2: VectorDistance
+VECTOR_DISTANCE_INNER_PRODUCT: VectorDistance
 FILTER_OPERATOR_UNSPECIFIED: FilterOperator
 FILTER_OPERATOR_EQ: FilterOperator
 FILTER_OPERATOR_NE: FilterOperator
@@ -48,7 +59,7 @@ NAMESPACE_MATCH_TYPE_PREFIX: NamespaceMatchType
 NAMESPACE_MATCH_TYPE_SUFFIX: NamespaceMatchType
 
 class Item(_message.Message):
-    __slots__ = ("namespace", "key", "value", "metadata", "version", "created_at", "updated_at", "expires_at", "ttl_minutes")
+    __slots__ = ("namespace", "key", "value", "metadata", "version", "created_at", "updated_at", "expires_at", "ttl_minutes", "score")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +69,7 @@ class Item(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     TTL_MINUTES_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
     namespace: _containers.RepeatedScalarFieldContainer[str]
     key: str
     value: str
@@ -67,7 +79,16 @@ class Item(_message.Message):
     updated_at: _timestamp_pb2.Timestamp
     expires_at: _timestamp_pb2.Timestamp
     ttl_minutes: float
-    def __init__(self, namespace: _Optional[_Iterable[str]] = ..., key: _Optional[str] = ..., value: _Optional[str] = ..., metadata: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl_minutes: _Optional[float] = ...) -> None: ...
+    score: float
+    def __init__(self, namespace: _Optional[_Iterable[str]] = ..., key: _Optional[str] = ..., value: _Optional[str] = ..., metadata: _Optional[str] = ..., version: _Optional[int] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl_minutes: _Optional[float] = ..., score: _Optional[float] = ...) -> None: ...
+
+class ItemVector(_message.Message):
+    __slots__ = ("field", "values")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, field: _Optional[str] = ..., values: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Filter(_message.Message):
     __slots__ = ("key", "operator", "operand")
@@ -88,20 +109,22 @@ class NamespaceMatch(_message.Message):
     def __init__(self, match_type: _Optional[_Union[NamespaceMatchType, str]] = ..., path: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PutOperation(_message.Message):
-    __slots__ = ("namespace", "key", "value", "metadata", "expected_version", "ttl_minutes")
+    __slots__ = ("namespace", "key", "value", "metadata", "expected_version", "ttl_minutes", "vectors")
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     VALUE_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     TTL_MINUTES_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
     namespace: _containers.RepeatedScalarFieldContainer[str]
     key: str
     value: str
     metadata: str
     expected_version: int
     ttl_minutes: float
-    def __init__(self, namespace: _Optional[_Iterable[str]] = ..., key: _Optional[str] = ..., value: _Optional[str] = ..., metadata: _Optional[str] = ..., expected_version: _Optional[int] = ..., ttl_minutes: _Optional[float] = ...) -> None: ...
+    vectors: _containers.RepeatedCompositeFieldContainer[ItemVector]
+    def __init__(self, namespace: _Optional[_Iterable[str]] = ..., key: _Optional[str] = ..., value: _Optional[str] = ..., metadata: _Optional[str] = ..., expected_version: _Optional[int] = ..., ttl_minutes: _Optional[float] = ..., vectors: _Optional[_Iterable[_Union[ItemVector, _Mapping]]] = ...) -> None: ...
 
 class GetOperation(_message.Message):
     __slots__ = ("namespace", "key", "refresh_ttl")
@@ -122,7 +145,7 @@ class DeleteOperation(_message.Message):
     def __init__(self, namespace: _Optional[_Iterable[str]] = ..., key: _Optional[str] = ...) -> None: ...
 
 class SearchOperation(_message.Message):
-    __slots__ = ("namespace_prefix", "key_prefix", "filters", "sort_by", "sort_order", "limit", "offset", "refresh_ttl", "exact_namespace")
+    __slots__ = ("namespace_prefix", "key_prefix", "filters", "sort_by", "sort_order", "limit", "offset", "refresh_ttl", "exact_namespace", "vector", "distance")
     NAMESPACE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     KEY_PREFIX_FIELD_NUMBER: _ClassVar[int]
     FILTERS_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +155,8 @@ class SearchOperation(_message.Message):
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     REFRESH_TTL_FIELD_NUMBER: _ClassVar[int]
     EXACT_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    DISTANCE_FIELD_NUMBER: _ClassVar[int]
     namespace_prefix: _containers.RepeatedScalarFieldContainer[str]
     key_prefix: str
     filters: _containers.RepeatedCompositeFieldContainer[Filter]
@@ -141,7 +166,9 @@ class SearchOperation(_message.Message):
     offset: int
     refresh_ttl: bool
     exact_namespace: bool
-    def __init__(self, namespace_prefix: _Optional[_Iterable[str]] = ..., key_prefix: _Optional[str] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., sort_by: _Optional[_Union[ItemSort, str]] = ..., sort_order: _Optional[_Union[_common_pb2.SortOrder, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., refresh_ttl: bool = ..., exact_namespace: bool = ...) -> None: ...
+    vector: _containers.RepeatedScalarFieldContainer[float]
+    distance: VectorDistance
+    def __init__(self, namespace_prefix: _Optional[_Iterable[str]] = ..., key_prefix: _Optional[str] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., sort_by: _Optional[_Union[ItemSort, str]] = ..., sort_order: _Optional[_Union[_common_pb2.SortOrder, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., refresh_ttl: bool = ..., exact_namespace: bool = ..., vector: _Optional[_Iterable[float]] = ..., distance: _Optional[_Union[VectorDistance, str]] = ...) -> None: ...
 
 class ListNamespacesOperation(_message.Message):
     __slots__ = ("matches", "max_depth", "limit", "offset")
@@ -198,7 +225,7 @@ class BatchResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[OperationResult, _Mapping]]] = ...) -> None: ...
 
 class PutItemRequest(_message.Message):
-    __slots__ = ("owner_id", "namespace", "key", "value", "metadata", "expected_version", "ttl_minutes")
+    __slots__ = ("owner_id", "namespace", "key", "value", "metadata", "expected_version", "ttl_minutes", "vectors")
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
@@ -206,6 +233,7 @@ class PutItemRequest(_message.Message):
     METADATA_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_VERSION_FIELD_NUMBER: _ClassVar[int]
     TTL_MINUTES_FIELD_NUMBER: _ClassVar[int]
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
     owner_id: str
     namespace: _containers.RepeatedScalarFieldContainer[str]
     key: str
@@ -213,7 +241,8 @@ class PutItemRequest(_message.Message):
     metadata: str
     expected_version: int
     ttl_minutes: float
-    def __init__(self, owner_id: _Optional[str] = ..., namespace: _Optional[_Iterable[str]] = ..., key: _Optional[str] = ..., value: _Optional[str] = ..., metadata: _Optional[str] = ..., expected_version: _Optional[int] = ..., ttl_minutes: _Optional[float] = ...) -> None: ...
+    vectors: _containers.RepeatedCompositeFieldContainer[ItemVector]
+    def __init__(self, owner_id: _Optional[str] = ..., namespace: _Optional[_Iterable[str]] = ..., key: _Optional[str] = ..., value: _Optional[str] = ..., metadata: _Optional[str] = ..., expected_version: _Optional[int] = ..., ttl_minutes: _Optional[float] = ..., vectors: _Optional[_Iterable[_Union[ItemVector, _Mapping]]] = ...) -> None: ...
 
 class PutItemResponse(_message.Message):
     __slots__ = ("item",)
@@ -258,7 +287,7 @@ class DeleteItemResponse(_message.Message):
     def __init__(self, deleted: bool = ...) -> None: ...
 
 class SearchItemsRequest(_message.Message):
-    __slots__ = ("owner_id", "namespace_prefix", "key_prefix", "filters", "sort_by", "sort_order", "limit", "offset", "refresh_ttl", "exact_namespace")
+    __slots__ = ("owner_id", "namespace_prefix", "key_prefix", "filters", "sort_by", "sort_order", "limit", "offset", "refresh_ttl", "exact_namespace", "vector", "distance")
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     NAMESPACE_PREFIX_FIELD_NUMBER: _ClassVar[int]
     KEY_PREFIX_FIELD_NUMBER: _ClassVar[int]
@@ -269,6 +298,8 @@ class SearchItemsRequest(_message.Message):
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     REFRESH_TTL_FIELD_NUMBER: _ClassVar[int]
     EXACT_NAMESPACE_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FIELD_NUMBER: _ClassVar[int]
+    DISTANCE_FIELD_NUMBER: _ClassVar[int]
     owner_id: str
     namespace_prefix: _containers.RepeatedScalarFieldContainer[str]
     key_prefix: str
@@ -279,7 +310,9 @@ class SearchItemsRequest(_message.Message):
     offset: int
     refresh_ttl: bool
     exact_namespace: bool
-    def __init__(self, owner_id: _Optional[str] = ..., namespace_prefix: _Optional[_Iterable[str]] = ..., key_prefix: _Optional[str] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., sort_by: _Optional[_Union[ItemSort, str]] = ..., sort_order: _Optional[_Union[_common_pb2.SortOrder, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., refresh_ttl: bool = ..., exact_namespace: bool = ...) -> None: ...
+    vector: _containers.RepeatedScalarFieldContainer[float]
+    distance: VectorDistance
+    def __init__(self, owner_id: _Optional[str] = ..., namespace_prefix: _Optional[_Iterable[str]] = ..., key_prefix: _Optional[str] = ..., filters: _Optional[_Iterable[_Union[Filter, _Mapping]]] = ..., sort_by: _Optional[_Union[ItemSort, str]] = ..., sort_order: _Optional[_Union[_common_pb2.SortOrder, str]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., refresh_ttl: bool = ..., exact_namespace: bool = ..., vector: _Optional[_Iterable[float]] = ..., distance: _Optional[_Union[VectorDistance, str]] = ...) -> None: ...
 
 class SearchItemsResponse(_message.Message):
     __slots__ = ("items",)

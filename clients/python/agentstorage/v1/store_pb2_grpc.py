@@ -111,7 +111,7 @@ class StoreServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SearchItems(self, request, context):
-        """Lists the items below a namespace that match every given filter.
+        """Lists the items below a namespace that match every given filter; with a vector those closest to it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

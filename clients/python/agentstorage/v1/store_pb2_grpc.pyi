@@ -49,7 +49,7 @@ class StoreServiceStub:
     DeleteItem: _grpc.UnaryUnaryMultiCallable[_store_pb2.DeleteItemRequest, _store_pb2.DeleteItemResponse]
     """Deletes one item. NOT_FOUND unless allow_missing. Idempotent."""
     SearchItems: _grpc.UnaryUnaryMultiCallable[_store_pb2.SearchItemsRequest, _store_pb2.SearchItemsResponse]
-    """Lists the items below a namespace that match every given filter."""
+    """Lists the items below a namespace that match every given filter; with a vector those closest to it."""
     ListNamespaces: _grpc.UnaryUnaryMultiCallable[_store_pb2.ListNamespacesRequest, _store_pb2.ListNamespacesResponse]
     """Lists the namespaces that hold items, each once, in the order of their labels."""
     DeleteNamespace: _grpc.UnaryUnaryMultiCallable[_store_pb2.DeleteNamespaceRequest, _store_pb2.DeleteNamespaceResponse]
@@ -76,7 +76,7 @@ class StoreServiceAsyncStub(StoreServiceStub):
     DeleteItem: _aio.UnaryUnaryMultiCallable[_store_pb2.DeleteItemRequest, _store_pb2.DeleteItemResponse]  # type: ignore[assignment]
     """Deletes one item. NOT_FOUND unless allow_missing. Idempotent."""
     SearchItems: _aio.UnaryUnaryMultiCallable[_store_pb2.SearchItemsRequest, _store_pb2.SearchItemsResponse]  # type: ignore[assignment]
-    """Lists the items below a namespace that match every given filter."""
+    """Lists the items below a namespace that match every given filter; with a vector those closest to it."""
     ListNamespaces: _aio.UnaryUnaryMultiCallable[_store_pb2.ListNamespacesRequest, _store_pb2.ListNamespacesResponse]  # type: ignore[assignment]
     """Lists the namespaces that hold items, each once, in the order of their labels."""
     DeleteNamespace: _aio.UnaryUnaryMultiCallable[_store_pb2.DeleteNamespaceRequest, _store_pb2.DeleteNamespaceResponse]  # type: ignore[assignment]
@@ -130,7 +130,7 @@ class StoreServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _store_pb2.SearchItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_store_pb2.SearchItemsResponse, _abc.Awaitable[_store_pb2.SearchItemsResponse]]:
-        """Lists the items below a namespace that match every given filter."""
+        """Lists the items below a namespace that match every given filter; with a vector those closest to it."""
 
     @_abc_1.abstractmethod
     def ListNamespaces(

@@ -27,6 +27,12 @@ class ThreadVisibility(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     THREAD_VISIBILITY_PRIVATE: _ClassVar[ThreadVisibility]
     THREAD_VISIBILITY_READ_BY_ID: _ClassVar[ThreadVisibility]
 
+class ThreadTtlStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    THREAD_TTL_STRATEGY_UNSPECIFIED: _ClassVar[ThreadTtlStrategy]
+    THREAD_TTL_STRATEGY_DELETE: _ClassVar[ThreadTtlStrategy]
+    THREAD_TTL_STRATEGY_KEEP_LATEST: _ClassVar[ThreadTtlStrategy]
+
 class ThreadSort(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     THREAD_SORT_UNSPECIFIED: _ClassVar[ThreadSort]
@@ -49,6 +55,9 @@ THREAD_STATUS_ERROR: ThreadStatus
 THREAD_VISIBILITY_UNSPECIFIED: ThreadVisibility
 THREAD_VISIBILITY_PRIVATE: ThreadVisibility
 THREAD_VISIBILITY_READ_BY_ID: ThreadVisibility
+THREAD_TTL_STRATEGY_UNSPECIFIED: ThreadTtlStrategy
+THREAD_TTL_STRATEGY_DELETE: ThreadTtlStrategy
+THREAD_TTL_STRATEGY_KEEP_LATEST: ThreadTtlStrategy
 THREAD_SORT_UNSPECIFIED: ThreadSort
 THREAD_SORT_CREATED_AT: ThreadSort
 THREAD_SORT_UPDATED_AT: ThreadSort
@@ -59,8 +68,16 @@ PRUNE_STRATEGY_UNSPECIFIED: PruneStrategy
 PRUNE_STRATEGY_DELETE: PruneStrategy
 PRUNE_STRATEGY_KEEP_LATEST: PruneStrategy
 
+class ThreadTtl(_message.Message):
+    __slots__ = ("minutes", "strategy")
+    MINUTES_FIELD_NUMBER: _ClassVar[int]
+    STRATEGY_FIELD_NUMBER: _ClassVar[int]
+    minutes: float
+    strategy: ThreadTtlStrategy
+    def __init__(self, minutes: _Optional[float] = ..., strategy: _Optional[_Union[ThreadTtlStrategy, str]] = ...) -> None: ...
+
 class Thread(_message.Message):
-    __slots__ = ("thread_id", "metadata", "config", "status", "values", "interrupts", "error", "visibility", "created_at", "updated_at", "state_updated_at")
+    __slots__ = ("thread_id", "metadata", "config", "status", "values", "interrupts", "error", "visibility", "created_at", "updated_at", "state_updated_at", "ttl", "expires_at")
     THREAD_ID_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +89,8 @@ class Thread(_message.Message):
     CREATED_AT_FIELD_NUMBER: _ClassVar[int]
     UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
     STATE_UPDATED_AT_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_AT_FIELD_NUMBER: _ClassVar[int]
     thread_id: str
     metadata: str
     config: str
@@ -83,7 +102,9 @@ class Thread(_message.Message):
     created_at: _timestamp_pb2.Timestamp
     updated_at: _timestamp_pb2.Timestamp
     state_updated_at: _timestamp_pb2.Timestamp
-    def __init__(self, thread_id: _Optional[str] = ..., metadata: _Optional[str] = ..., config: _Optional[str] = ..., status: _Optional[_Union[ThreadStatus, str]] = ..., values: _Optional[str] = ..., interrupts: _Optional[str] = ..., error: _Optional[str] = ..., visibility: _Optional[_Union[ThreadVisibility, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
+    ttl: ThreadTtl
+    expires_at: _timestamp_pb2.Timestamp
+    def __init__(self, thread_id: _Optional[str] = ..., metadata: _Optional[str] = ..., config: _Optional[str] = ..., status: _Optional[_Union[ThreadStatus, str]] = ..., values: _Optional[str] = ..., interrupts: _Optional[str] = ..., error: _Optional[str] = ..., visibility: _Optional[_Union[ThreadVisibility, str]] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., state_updated_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., ttl: _Optional[_Union[ThreadTtl, _Mapping]] = ..., expires_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ThreadState(_message.Message):
     __slots__ = ("thread_id", "checkpoint_id", "values", "next", "tasks", "metadata", "interrupts", "parent_checkpoint", "created_at", "sequence")
@@ -110,7 +131,7 @@ class ThreadState(_message.Message):
     def __init__(self, thread_id: _Optional[str] = ..., checkpoint_id: _Optional[str] = ..., values: _Optional[str] = ..., next: _Optional[_Iterable[str]] = ..., tasks: _Optional[str] = ..., metadata: _Optional[str] = ..., interrupts: _Optional[str] = ..., parent_checkpoint: _Optional[str] = ..., created_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., sequence: _Optional[int] = ...) -> None: ...
 
 class CreateThreadRequest(_message.Message):
-    __slots__ = ("owner_id", "thread_id", "metadata", "config", "status", "values", "interrupts", "visibility", "if_exists", "request_id")
+    __slots__ = ("owner_id", "thread_id", "metadata", "config", "status", "values", "interrupts", "visibility", "if_exists", "request_id", "ttl")
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     THREAD_ID_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +142,7 @@ class CreateThreadRequest(_message.Message):
     VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     IF_EXISTS_FIELD_NUMBER: _ClassVar[int]
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
     owner_id: str
     thread_id: str
     metadata: str
@@ -131,7 +153,8 @@ class CreateThreadRequest(_message.Message):
     visibility: ThreadVisibility
     if_exists: _common_pb2.IfExists
     request_id: str
-    def __init__(self, owner_id: _Optional[str] = ..., thread_id: _Optional[str] = ..., metadata: _Optional[str] = ..., config: _Optional[str] = ..., status: _Optional[_Union[ThreadStatus, str]] = ..., values: _Optional[str] = ..., interrupts: _Optional[str] = ..., visibility: _Optional[_Union[ThreadVisibility, str]] = ..., if_exists: _Optional[_Union[_common_pb2.IfExists, str]] = ..., request_id: _Optional[str] = ...) -> None: ...
+    ttl: ThreadTtl
+    def __init__(self, owner_id: _Optional[str] = ..., thread_id: _Optional[str] = ..., metadata: _Optional[str] = ..., config: _Optional[str] = ..., status: _Optional[_Union[ThreadStatus, str]] = ..., values: _Optional[str] = ..., interrupts: _Optional[str] = ..., visibility: _Optional[_Union[ThreadVisibility, str]] = ..., if_exists: _Optional[_Union[_common_pb2.IfExists, str]] = ..., request_id: _Optional[str] = ..., ttl: _Optional[_Union[ThreadTtl, _Mapping]] = ...) -> None: ...
 
 class CreateThreadResponse(_message.Message):
     __slots__ = ("thread",)
@@ -156,7 +179,7 @@ class GetThreadResponse(_message.Message):
     def __init__(self, thread: _Optional[_Union[Thread, _Mapping]] = ...) -> None: ...
 
 class UpdateThreadRequest(_message.Message):
-    __slots__ = ("owner_id", "thread_id", "metadata", "remove_metadata_keys", "config", "status", "values", "interrupts", "error", "visibility", "expected_status")
+    __slots__ = ("owner_id", "thread_id", "metadata", "remove_metadata_keys", "config", "status", "values", "interrupts", "error", "visibility", "expected_status", "ttl")
     OWNER_ID_FIELD_NUMBER: _ClassVar[int]
     THREAD_ID_FIELD_NUMBER: _ClassVar[int]
     METADATA_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +191,7 @@ class UpdateThreadRequest(_message.Message):
     ERROR_FIELD_NUMBER: _ClassVar[int]
     VISIBILITY_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_STATUS_FIELD_NUMBER: _ClassVar[int]
+    TTL_FIELD_NUMBER: _ClassVar[int]
     owner_id: str
     thread_id: str
     metadata: str
@@ -179,7 +203,8 @@ class UpdateThreadRequest(_message.Message):
     error: str
     visibility: ThreadVisibility
     expected_status: _containers.RepeatedScalarFieldContainer[ThreadStatus]
-    def __init__(self, owner_id: _Optional[str] = ..., thread_id: _Optional[str] = ..., metadata: _Optional[str] = ..., remove_metadata_keys: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., status: _Optional[_Union[ThreadStatus, str]] = ..., values: _Optional[str] = ..., interrupts: _Optional[str] = ..., error: _Optional[str] = ..., visibility: _Optional[_Union[ThreadVisibility, str]] = ..., expected_status: _Optional[_Iterable[_Union[ThreadStatus, str]]] = ...) -> None: ...
+    ttl: ThreadTtl
+    def __init__(self, owner_id: _Optional[str] = ..., thread_id: _Optional[str] = ..., metadata: _Optional[str] = ..., remove_metadata_keys: _Optional[_Iterable[str]] = ..., config: _Optional[str] = ..., status: _Optional[_Union[ThreadStatus, str]] = ..., values: _Optional[str] = ..., interrupts: _Optional[str] = ..., error: _Optional[str] = ..., visibility: _Optional[_Union[ThreadVisibility, str]] = ..., expected_status: _Optional[_Iterable[_Union[ThreadStatus, str]]] = ..., ttl: _Optional[_Union[ThreadTtl, _Mapping]] = ...) -> None: ...
 
 class UpdateThreadResponse(_message.Message):
     __slots__ = ("thread",)

@@ -146,8 +146,8 @@ class ThreadServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CopyThread(self, request, context):
-        """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE; who
-        may only read the source gets no checkpoints.
+        """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE, and has
+        the server's default time to live; who may only read the source gets no checkpoints.
         NOT_FOUND; ALREADY_EXISTS when new_thread_id is taken (a retry with the same request_id answers the copy it made).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

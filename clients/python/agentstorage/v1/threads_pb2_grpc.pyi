@@ -50,8 +50,8 @@ class ThreadServiceStub:
     CountThreads: _grpc.UnaryUnaryMultiCallable[_threads_pb2.CountThreadsRequest, _threads_pb2.CountThreadsResponse]
     """Counts what SearchThreads would list, exactly."""
     CopyThread: _grpc.UnaryUnaryMultiCallable[_threads_pb2.CopyThreadRequest, _threads_pb2.CopyThreadResponse]
-    """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE; who
-    may only read the source gets no checkpoints.
+    """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE, and has
+    the server's default time to live; who may only read the source gets no checkpoints.
     NOT_FOUND; ALREADY_EXISTS when new_thread_id is taken (a retry with the same request_id answers the copy it made).
     """
     SetThreadStatus: _grpc.UnaryUnaryMultiCallable[_threads_pb2.SetThreadStatusRequest, _threads_pb2.SetThreadStatusResponse]
@@ -93,8 +93,8 @@ class ThreadServiceAsyncStub(ThreadServiceStub):
     CountThreads: _aio.UnaryUnaryMultiCallable[_threads_pb2.CountThreadsRequest, _threads_pb2.CountThreadsResponse]  # type: ignore[assignment]
     """Counts what SearchThreads would list, exactly."""
     CopyThread: _aio.UnaryUnaryMultiCallable[_threads_pb2.CopyThreadRequest, _threads_pb2.CopyThreadResponse]  # type: ignore[assignment]
-    """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE; who
-    may only read the source gets no checkpoints.
+    """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE, and has
+    the server's default time to live; who may only read the source gets no checkpoints.
     NOT_FOUND; ALREADY_EXISTS when new_thread_id is taken (a retry with the same request_id answers the copy it made).
     """
     SetThreadStatus: _aio.UnaryUnaryMultiCallable[_threads_pb2.SetThreadStatusRequest, _threads_pb2.SetThreadStatusResponse]  # type: ignore[assignment]
@@ -175,8 +175,8 @@ class ThreadServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _threads_pb2.CopyThreadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_threads_pb2.CopyThreadResponse, _abc.Awaitable[_threads_pb2.CopyThreadResponse]]:
-        """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE; who
-        may only read the source gets no checkpoints.
+        """Copies a thread with its values, states and checkpoints, not its runs and crons, to a new id. The copy is IDLE and PRIVATE, and has
+        the server's default time to live; who may only read the source gets no checkpoints.
         NOT_FOUND; ALREADY_EXISTS when new_thread_id is taken (a retry with the same request_id answers the copy it made).
         """
 
