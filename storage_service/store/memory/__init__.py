@@ -23,10 +23,10 @@ class MemoryStore:
     def __init__(self, clock: Clock = utc_now) -> None:
         self._tables = Tables(clock)
 
-    def seen_by(self, scope: Scope) -> MemoryHandle:
+    def seen_by(self, scope: Scope, most_bytes: int) -> MemoryHandle:
         # A handle serves one operation, which runs without a pause.
         self._tables.begin()
-        return MemoryHandle(self._tables, scope)
+        return MemoryHandle(self._tables, scope, most_bytes)
 
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
         for resource in resources:

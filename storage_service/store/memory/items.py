@@ -59,7 +59,8 @@ class Items(Runs):
         results = []
         for index, operation in enumerate(operations):
             try:
-                results.append(self._run(operation))
+                # What a batch reads is answered after it was done, however much it is.
+                results.append(self._run(operation, None if len(operations) > 1 else self.most_bytes))
             except VersionMismatch as mismatch:
                 if len(operations) > 1:
                     mismatch.metadata["index"] = str(index)
@@ -68,7 +69,7 @@ class Items(Runs):
                 raise
         return results
 
-    def _run(self, operation: Operation) -> Result:
+    def _run(self, operation: Operation, most_bytes: int | None) -> Result:
         if isinstance(operation, Put):
             return pb.PutItemResponse(item=self._put(operation))
         if isinstance(operation, Get):
@@ -82,7 +83,7 @@ class Items(Runs):
             self.tables.of(ITEMS).pop(key, None)
             return pb.DeleteItemResponse(deleted=live)
         if isinstance(operation, Search):
-            return pb.SearchItemsResponse(items=self._search(operation))
+            return pb.SearchItemsResponse(items=self._search(operation, most_bytes))
         namespaces = [pb.Namespace(labels=labels) for labels in self._list_namespaces(operation)]
         return pb.ListNamespacesResponse(namespaces=namespaces)
 
@@ -122,16 +123,17 @@ class Items(Runs):
         self.tables.of(ITEMS)[key] = Record(item, self.owner_id or "")
         return copy(item)
 
-    def _search(self, search: Search) -> list[pb.Item]:
+    def _search(self, search: Search, most_bytes: int | None) -> list[pb.Item]:
         where, order = item_search(search)
         rows = [record.row for record in self.records(ITEMS, where, Access.SEARCH)]
-        found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
+        page = Page(limit_of(search.limit), search.offset)
+        found = self.page(ITEMS, rows, order, page, most_bytes)
         if search.refresh_ttl:
             places = {(tuple(item.namespace), item.key, item.created_at.ToMicroseconds()) for item in found}
             for row in rows:
                 if (tuple(row.namespace), row.key, row.created_at.ToMicroseconds()) in places:
                     self._refresh(row)
-            found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
+            found = self.page(ITEMS, rows, order, page)
         return found
 
     def _list_namespaces(self, listing: ListNamespaces) -> list[tuple[str, ...]]:

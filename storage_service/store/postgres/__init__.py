@@ -44,8 +44,8 @@ class PostgresStore:
         """Close every connection."""
         await self.database.close()
 
-    def seen_by(self, scope: Scope) -> PostgresHandle:
-        return PostgresHandle(self.database, scope)
+    def seen_by(self, scope: Scope, most_bytes: int) -> PostgresHandle:
+        return PostgresHandle(self.database, scope, most_bytes)
 
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
         names = []
