@@ -241,8 +241,8 @@ async def test_delete_frees_the_threads_of_its_runs_in_flight(api: Api, owner: s
         await THREADS.create(api, owner, id, metadata=named)
 
     async def run(name: str, assistant: str) -> Any:
-        fields = {"assistant_id": assistant, "thread_id": threads[name], "multitask_strategy": 2, "record_only": False}
-        return await RUNS.create(api, owner, **fields)
+        fields: dict[str, Any] = {"assistant_id": assistant, "thread_id": threads[name], "multitask_strategy": 2}
+        return await RUNS.create(api, owner, **fields, record_only=False)
 
     for name in ("freed", "freed", "shared", "interrupted", "goes"):
         await run(name, gone)
