@@ -18,6 +18,8 @@ from storage_service.caller import RIGHTS
 MOST_WORKERS: Final = 256
 MOST_TTL_MINUTES: Final = 52_596_000
 THREAD_TTL_STRATEGIES: Final = ("delete", "keep_latest")
+# A stream that holds less stands still behind one large answer, or one request.
+LEAST_EXCHANGE_BYTES: Final = 1024 * 1024
 
 
 class SettingsError(ValueError):
@@ -191,6 +193,8 @@ class Settings:
             raise SettingsError(f"STORAGE_WORKERS takes a number from 1 to {MOST_WORKERS}")
         if not 1 <= self.pool_min_size <= self.pool_max_size:
             raise SettingsError("DATABASE_POOL_MIN_SIZE must be 1 or more, and not above DATABASE_POOL_MAX_SIZE")
+        if self.limits.exchange_bytes < LEAST_EXCHANGE_BYTES:
+            raise SettingsError(f"STORAGE_EXCHANGE_BYTES takes a number of {LEAST_EXCHANGE_BYTES} or more")
 
 
 def described() -> list[tuple[str, str, str]]:

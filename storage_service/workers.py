@@ -28,9 +28,13 @@ from storage_service.settings import PortTaken, Settings, SettingsError
 
 log = logging.getLogger(__name__)
 
-# A worker that lived for less is not replaced at once but after a pause, which doubles, and not again after so many in a row. In seconds.
+# What a worker may take to say that it listens beyond its wait for the database, on a machine that does much else.
+_START_SECONDS: Final = 60.0
+# An end is a quick one when the worker lived for less or never listened.
 _YOUNG_SECONDS: Final = 10.0
-_PAUSE_SECONDS: Final = 0.1
+# Before another worker starts, by how many quick ends in a row there were; after more than are here, the last one.
+_PAUSES: Final = (0.0, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0)
+# With so many in a row the first start of the service has failed.
 _QUICK_ENDS: Final = 6
 # What a worker may take to end beyond the time that the settings give it.
 _LATE_SECONDS: Final = 10.0
@@ -39,7 +43,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class WorkerFailed(Exception):
-    """A worker ended again and again right after its start."""
+    """A worker ended again and again, so that the service never came to serve with all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +157,16 @@ class Workers:
         self._port = port
         self._environment = environment
         self._all_listen = all_listen
-        self._reports: dict[int, Report] = {}
         self._processes: dict[int, Process] = {}
+        # The numbers of those that have said so and live.
+        self._listening: set[int] = set()
         self._listened = False
         self._stopping = asyncio.Event()
 
     async def run(self, signals: asyncio.Queue[signal.Signals]) -> int:
         """Keep all of them at work until a first signal; then let them end, or kill them at a second. Gives the exit status.
 
-        Raises SettingsError for what a worker says at the first start, and WorkerFailed.
+        Raises SettingsError for what a worker says at the first start, and WorkerFailed when that start fails otherwise.
         """
         keeping = [asyncio.create_task(self._keep(number)) for number in range(1, self._settings.workers + 1)]
         told = asyncio.create_task(signals.get())
@@ -175,13 +180,11 @@ class Workers:
 
     async def _stop(self, keeping: list[asyncio.Task[int]], signals: asyncio.Queue[signal.Signals]) -> int:
         self._stopping.set()
-        if self._listened:
+        if self._listening:
             log.info("stopping")
-            for process in self._running():
-                process.terminate()
-        else:
-            # The service as a whole has not begun, so that few calls can be at work on the first that listen.
-            self._kill()
+        for number, process in self._running():
+            # One that does not listen yet has no calls to end.
+            process.send_signal(signal.SIGTERM if number in self._listening else signal.SIGKILL)
         ending = asyncio.gather(*keeping, return_exceptions=True)
         second = asyncio.create_task(signals.get())
         seconds = self._settings.drain_seconds + self._settings.grace_seconds + _LATE_SECONDS
@@ -198,68 +201,103 @@ class Workers:
         if second in done:
             return 128 + second.result()
         second.cancel()
-        # One that was starting again had nothing to end and went at the signal itself.
-        return 0 if not self._listened or {0, -signal.SIGTERM}.issuperset(statuses) else 1
+        # One that was at its end already may have gone at the signal itself.
+        return 0 if {0, -signal.SIGTERM}.issuperset(statuses) else 1
 
-    def _running(self) -> list[Process]:
-        return [process for process in self._processes.values() if process.returncode is None]
+    def _running(self) -> list[tuple[int, Process]]:
+        return [(number, process) for number, process in self._processes.items() if process.returncode is None]
 
     def _kill(self) -> None:
-        for process in self._running():
+        for _, process in self._running():
             process.kill()
 
     async def _keep(self, number: int) -> int:
-        """Keep one worker at work until all are stopped; gives the exit status of the last one."""
+        """Keep one worker at work until all are stopped; gives the exit status of the last one, 0 for one that never listened."""
         clock = asyncio.get_running_loop().time
         quick = 0
         while True:
             started = clock()
-            process, problem = await self._start(number)
-            status = await process.wait()
+            status, problem = await self._live(number)
             if self._stopping.is_set():
                 return status
-            if problem and not self._listened:
-                raise SettingsError(problem)
-            quick = quick + 1 if clock() - started < _YOUNG_SECONDS else 0
+            quick = quick + 1 if problem or clock() - started < _YOUNG_SECONDS else 0
             how = problem or _ended(status)
-            if quick == _QUICK_ENDS:
+            if quick >= _QUICK_ENDS and not self._listened:
                 raise WorkerFailed(
-                    f"worker {number} ended {quick} times in a row, each within {_YOUNG_SECONDS:g} s of its start: {how}"
+                    f"worker {number} ended {quick} times in a row, each before it listened or within {_YOUNG_SECONDS:g} s"
+                    f" of its start: {how}"
                 )
             # One that was told to stop, to be renewed, is no reason for an alarm.
             level = logging.WARNING if problem or status else logging.INFO
             log.log(level, "worker %d ended (%s); starting another in its place", number, how)
-            if quick:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), _PAUSE_SECONDS * 2 ** (quick - 1))
-                    return 0
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _PAUSES[min(quick, len(_PAUSES) - 1)])
+                return 0
 
-    async def _start(self, number: int) -> tuple[Process, str]:
-        """Start a worker and wait for its report, or for its end; gives what it says to be wrong."""
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *sys.orig_argv[1:],
-            *("--as-worker", str(number), "--port", str(self._port)),
-            env=self._environment,
-            stdin=PIPE,
-            stdout=PIPE,
-            # Ctrl-C is for the supervisor, which tells them.
-            start_new_session=True,
-        )
+    async def _live(self, number: int) -> tuple[int, str]:
+        """One worker from its start to its end; gives its exit status, or 0 and why it never listened. Raises SettingsError."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                *sys.orig_argv[1:],
+                *("--as-worker", str(number), "--port", str(self._port)),
+                env=self._environment,
+                stdin=PIPE,
+                stdout=PIPE,
+                # Ctrl-C is for the supervisor, which tells them.
+                start_new_session=True,
+            )
+        except OSError as error:
+            # The system may have had no memory or no process to spare.
+            return 0, f"it could not be started: {error.strerror}"
         self._processes[number] = process
+        try:
+            problem = await self._start(number, process)
+        finally:
+            if number not in self._listening and process.returncode is None:
+                process.kill()
+            status = await process.wait()
+        if number not in self._listening:
+            return 0, problem or _ended(status)
+        self._listening.remove(number)
+        return status, ""
+
+    async def _start(self, number: int, process: Process) -> str:
+        """Wait until a worker listens; gives what is wrong when it does not. Raises SettingsError for what it says at the first start."""
         if self._stopping.is_set():
-            process.terminate()
-        line = await process.stdout.readline() if process.stdout else b""
-        if not line:
-            return process, ""
-        report = Report(**json.loads(line))
-        if not report.problem:
-            log.info("worker %d listens", number)
-            self._reports[number] = report
-            if not self._listened and len(self._reports) == self._settings.workers:
-                self._listened = True
-                self._all_listen(report)
-        return process, report.problem
+            return ""
+        seconds = self._settings.probe_seconds + _START_SECONDS
+        try:
+            report = await asyncio.wait_for(_report(process), seconds)
+        except TimeoutError:
+            return f"it did not listen within {seconds:g} s"
+        if not report or self._stopping.is_set():
+            return ""
+        if report.problem:
+            if self._listened:
+                return report.problem
+            raise SettingsError(report.problem)
+        log.info("worker %d listens", number)
+        self._listening.add(number)
+        if not self._listened and len(self._listening) == self._settings.workers:
+            self._listened = True
+            self._all_listen(report)
+        return ""
+
+
+async def _report(process: Process) -> Report | None:
+    """What a worker says of its start, or None when it ends without a word. Any other lines are skipped."""
+    while process.stdout:
+        try:
+            line = await process.stdout.readline()
+            if not line:
+                break
+            said = json.loads(line)
+            return Report(said["store"], said["waits"], said["problem"])
+        except (ValueError, KeyError, TypeError):
+            # Something that the worker loads may print, also more at once than a line may have.
+            log.debug("skipped a line of a worker that is no report")
+    return None
 
 
 def _ended(status: int) -> str:

@@ -13,7 +13,7 @@ from storage_service.caller import Caller, Owner, Scope
 from storage_service.errors import AlreadyExists, InvalidRequest
 from storage_service.ids import new_id
 from storage_service.settings import Limits
-from storage_service.store import Handle, Inserted, Store
+from storage_service.store import Handle, Inserted, Store, key_of_request, repeated
 from storage_service.store.change import Change, Merge, Put
 from storage_service.store.tables import M, Table
 from storage_service.store.where import Contains, Equals, OneOf, Where
@@ -37,30 +37,35 @@ class Call:
     @property
     def rows(self) -> Handle:
         """The rows that the call may see and change."""
-        return self.store.seen_by(self.scope)
+        return self.store.seen_by(self.scope, self.limits.message_bytes)
 
 
-def stamp(request: Any) -> str:
-    """What a create leaves on its row, so that a retry of it is known: its request_id and a digest of its content."""
+def request_key(request: Any, call: Call) -> str:
+    """What stands for a request_id of one method and owner, in hexadecimal digits; "" without one."""
+    if not request.request_id:
+        return ""
+    owner = call.scope.id if isinstance(call.scope, Owner) else ""
+    parts = "\0".join((request.DESCRIPTOR.name, owner, request.request_id))
+    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+
+
+def stamp(request: Any, call: Call) -> str:
+    """What a create leaves on its row, so that a retry of it is known: its request_id's key, or ":", and a digest of its content."""
     given = {name: getattr(request, name) for name in ("request_id", "if_exists") if hasattr(request, name)}
     for name in given:
         request.ClearField(name)
     content = request.SerializeToString(deterministic=True)
     for name, value in given.items():
         setattr(request, name, value)
-    return f"{request.request_id}:{hashlib.blake2b(content, digest_size=8).hexdigest()}"
+    return (request_key(request, call) or ":") + hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def id_for(request: Any, call: Call, given: str) -> str:
     """The id of a new row: the given one, or a new one, which with a request_id is the same for each sending."""
-    if given or not request.request_id:
-        return given or new_id()
-    owner = call.scope.id if isinstance(call.scope, Owner) else ""
-    parts = "\0".join((request.DESCRIPTOR.name, owner, request.request_id))
-    return hashlib.blake2b(parts.encode(), digest_size=16).hexdigest()
+    return given or request_key(request, call) or new_id()
 
 
-def keep_or_raise(table: Table[M], request: Any, inserted: Inserted[M], id: str) -> M:
+def keep_or_raise(table: Table[M], request: Any, call: Call, inserted: Inserted[M], id: str) -> M:
     """The row that a create answers: the new one, or the existing one where the request allows it.
 
     A retry is told from another create by its stamp. Raises AlreadyExists, and InvalidRequest for a request_id that came with another
@@ -68,10 +73,10 @@ def keep_or_raise(table: Table[M], request: Any, inserted: Inserted[M], id: str)
     """
     if inserted.created or getattr(request, "if_exists", 0) == common_pb2.IF_EXISTS_DO_NOTHING:
         return inserted.row
-    if inserted.request_id == stamp(request):
+    if inserted.request_id == stamp(request, call):
         return inserted.row
-    if request.request_id and inserted.request_id.rpartition(":")[0] == request.request_id:
-        raise InvalidRequest(violations={"request_id": "came with another content before"})
+    if request.request_id and key_of_request(inserted.request_id) == request_key(request, call):
+        raise repeated()
     raise AlreadyExists(table.resource, id)
 
 
@@ -98,11 +103,13 @@ def filters(call: Call, request: Any, **fields: str) -> list[Where]:
     return where
 
 
-def changes(table: Table[Any], request: Any, *fields: str) -> list[Change]:
+def changes(call: Call, table: Table[Any], request: Any, *fields: str) -> list[Change]:
     """What an update changes: the named fields that are present, and metadata. JSON that is "" stays as it is."""
     found: list[Change] = []
     if request.metadata or request.remove_metadata_keys:
-        found.append(Merge(request.metadata, tuple(request.remove_metadata_keys)))
+        # What only removes keys makes room, also where a runtime left more than the limit.
+        most = call.limits.json_bytes if request.metadata else None
+        found.append(Merge(request.metadata, tuple(request.remove_metadata_keys), most))
     for name in fields:
         value = getattr(request, name)
         if request.HasField(name) and (value or not table.columns[name].is_json):

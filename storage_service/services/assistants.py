@@ -27,9 +27,9 @@ class AssistantService:
             metadata=request.metadata,
             version=1,
         )
-        inserted = await call.rows.insert(ASSISTANTS, assistant, stamp(request))
+        inserted = await call.rows.insert(ASSISTANTS, assistant, stamp(request, call))
         return pb.CreateAssistantResponse(
-            assistant=keep_or_raise(ASSISTANTS, request, inserted, assistant.assistant_id)
+            assistant=keep_or_raise(ASSISTANTS, request, call, inserted, assistant.assistant_id)
         )
 
     async def get_assistant(self, request: pb.GetAssistantRequest, call: Call) -> pb.GetAssistantResponse:
@@ -39,7 +39,7 @@ class AssistantService:
         return pb.GetAssistantResponse(assistant=assistant)
 
     async def update_assistant(self, request: pb.UpdateAssistantRequest, call: Call) -> pb.UpdateAssistantResponse:
-        changed = changes(ASSISTANTS, request, "graph_id", "name", "description", "config", "context")
+        changed = changes(call, ASSISTANTS, request, "graph_id", "name", "description", "config", "context")
         expected = request.expected_version if request.HasField("expected_version") else None
         assistant = await call.rows.update_assistant(request.assistant_id, changed, expected)
         if assistant is None:

@@ -42,8 +42,8 @@ class CronService:
             on_run_completed=request.on_run_completed or pb.ON_RUN_COMPLETED_DELETE,
             misfire_policy=request.misfire_policy or pb.MISFIRE_POLICY_COALESCE,
         )
-        inserted = await call.rows.create_cron(cron, stamp(request), must_exist=not request.record_only)
-        return pb.CreateCronResponse(cron=keep_or_raise(CRONS, request, inserted, cron.cron_id))
+        inserted = await call.rows.create_cron(cron, stamp(request, call), must_exist=not request.record_only)
+        return pb.CreateCronResponse(cron=keep_or_raise(CRONS, request, call, inserted, cron.cron_id))
 
     async def get_cron(self, request: pb.GetCronRequest, call: Call) -> pb.GetCronResponse:
         return pb.GetCronResponse(cron=await self._own(request.cron_id, call))
@@ -55,7 +55,7 @@ class CronService:
             request.HasField(name) for name in ("schedule", "timezone", "enabled", "end_time")
         )
         changed = changes(
-            CRONS, request, "schedule", "enabled", "user_id", "payload", "on_run_completed", "misfire_policy"
+            call, CRONS, request, "schedule", "enabled", "user_id", "payload", "on_run_completed", "misfire_policy"
         )
         if not timed:
             cron = await call.rows.update(CRONS, [Equals("cron_id", request.cron_id)], changed)

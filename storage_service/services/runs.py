@@ -40,8 +40,8 @@ class RunService:
             kwargs=request.kwargs,
             multitask_strategy=strategy,
         )
-        inserted = await call.rows.create_run(run, stamp(request), admit=not request.record_only)
-        return pb.CreateRunResponse(run=keep_or_raise(RUNS, request, inserted, run.run_id))
+        inserted = await call.rows.create_run(run, stamp(request, call), admit=not request.record_only)
+        return pb.CreateRunResponse(run=keep_or_raise(RUNS, request, call, inserted, run.run_id))
 
     async def get_run(self, request: pb.GetRunRequest, call: Call) -> pb.GetRunResponse:
         run = await call.rows.get(RUNS, *_named(request))
@@ -59,7 +59,7 @@ class RunService:
         return pb.CountRunsResponse(count=await call.rows.count(RUNS, _where(request, call), _access(request)))
 
     async def update_run(self, request: pb.UpdateRunRequest, call: Call) -> pb.UpdateRunResponse:
-        changed = changes(RUNS, request, "status", "kwargs", "error")
+        changed = changes(call, RUNS, request, "status", "kwargs", "error")
         expected = known_statuses("expected_status", request.expected_status)
         where: list[Where] = [Equals("run_id", request.run_id)]
         if expected:
@@ -81,7 +81,7 @@ class RunService:
         return pb.UpdateRunResponse(run=run)
 
     async def delete_run(self, request: pb.DeleteRunRequest, call: Call) -> pb.DeleteRunResponse:
-        deleted = await call.rows.delete(RUNS, _named(request))
+        deleted = await call.rows.delete_run(_named(request))
         if not (deleted or request.allow_missing):
             raise NotFound("run", request.run_id)
         return pb.DeleteRunResponse()

@@ -30,8 +30,8 @@ class ThreadService:
             visibility=request.visibility or pb.THREAD_VISIBILITY_PRIVATE,
             ttl=_ttl(request.ttl) if request.HasField("ttl") else call.store.thread_ttl,
         )
-        inserted = await call.rows.insert(THREADS, thread, stamp(request))
-        return pb.CreateThreadResponse(thread=keep_or_raise(THREADS, request, inserted, thread.thread_id))
+        inserted = await call.rows.insert(THREADS, thread, stamp(request, call))
+        return pb.CreateThreadResponse(thread=keep_or_raise(THREADS, request, call, inserted, thread.thread_id))
 
     async def get_thread(self, request: pb.GetThreadRequest, call: Call) -> pb.GetThreadResponse:
         fields = read_mask(THREADS, request)
@@ -41,7 +41,7 @@ class ThreadService:
         return pb.GetThreadResponse(thread=thread)
 
     async def update_thread(self, request: pb.UpdateThreadRequest, call: Call) -> pb.UpdateThreadResponse:
-        changed = changes(THREADS, request, "config", "status", "values", "interrupts", "error", "visibility")
+        changed = changes(call, THREADS, request, "config", "status", "values", "interrupts", "error", "visibility")
         if request.HasField("ttl"):
             changed.append(Put("ttl", _ttl(request.ttl)))
         if any(change.field in ("status", "values") for change in changed):
@@ -72,10 +72,10 @@ class ThreadService:
 
     async def copy_thread(self, request: pb.CopyThreadRequest, call: Call) -> pb.CopyThreadResponse:
         new = id_for(request, call, request.new_thread_id)
-        inserted = await call.rows.copy_thread(request.thread_id, new, stamp(request))
+        inserted = await call.rows.copy_thread(request.thread_id, new, stamp(request, call))
         if inserted is None:
             raise NotFound("thread", request.thread_id)
-        return pb.CopyThreadResponse(thread=keep_or_raise(THREADS, request, inserted, new))
+        return pb.CopyThreadResponse(thread=keep_or_raise(THREADS, request, call, inserted, new))
 
     async def set_thread_status(self, request: pb.SetThreadStatusRequest, call: Call) -> pb.SetThreadStatusResponse:
         status = pb.THREAD_STATUS_INTERRUPTED if request.next else pb.THREAD_STATUS_IDLE

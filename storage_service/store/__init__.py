@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol
 
 from agentstorage.v1 import (
     assistants_pb2,
@@ -25,6 +25,7 @@ from agentstorage.v1 import (
     threads_pb2,
 )
 from storage_service.caller import Scope
+from storage_service.errors import InvalidRequest, LimitReached
 from storage_service.store.change import Change
 from storage_service.store.tables import M, Table
 from storage_service.store.where import Where
@@ -73,6 +74,32 @@ class Inserted(Generic[M]):
     request_id: str = ""
 
 
+def key_of_request(request_id: str) -> str:
+    """What a row's request_id begins with, the same for every content; "" for a create that was sent without one."""
+    return "" if ":" in request_id else request_id[:32]
+
+
+def repeated() -> InvalidRequest:
+    """The failure of a create whose request_id came before, with another content or for another id."""
+    return InvalidRequest(violations={"request_id": "came with another content before"})
+
+
+#: What a message takes by default, in bytes.
+MESSAGE_BYTES: Final = 64 * 1024 * 1024
+# What rows are ordered by is read with them also where it is not asked for: at most a short text of a thousand rows.
+_UNASKED_BYTES: Final = 1024 * 1024
+
+
+def is_too_large(size: int, most_bytes: int) -> bool:
+    """Whether rows of so many bytes, all of them to be answered, are certainly more than a message takes."""
+    return size > most_bytes + _UNASKED_BYTES
+
+
+def too_large() -> LimitReached:
+    """The failure of a page that is so, worded as that of every answer."""
+    return LimitReached("the answer is larger than a message; ask for a smaller page or fewer fields")
+
+
 class Handle(Protocol):
     """The rows of one scope."""
 
@@ -81,7 +108,8 @@ class Handle(Protocol):
     async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
         """Insert a row; its times are set and its metadata stamped with the owner.
 
-        Answers the scope's existing row when the id is taken. Raises AlreadyExists when another scope's row has it.
+        Answers the scope's existing row when the id is taken. Raises InvalidRequest when the request_id made a row of another id, and
+        AlreadyExists when another scope's row has the id.
         """
         ...
 
@@ -94,7 +122,7 @@ class Handle(Protocol):
     async def find(
         self, table: Table[M], where: Sequence[Where], order: Order, page: Page, access: Access = Access.SEARCH
     ) -> list[M]:
-        """Read a page of rows in order."""
+        """Read a page of rows in order. Raises LimitReached, as every listing of pages, before it holds much more than a message takes."""
         ...
 
     async def count(self, table: Table[Any], where: Sequence[Where], access: Access = Access.SEARCH) -> int:
@@ -118,7 +146,10 @@ class Handle(Protocol):
         ...
 
     async def delete_assistant(self, assistant_id: str, delete_threads: bool) -> bool:
-        """Delete an assistant, its versions and crons, maybe its threads; interrupt its runs in flight."""
+        """Delete an assistant, its versions and crons, maybe its threads; interrupt its runs in flight, and free their threads.
+
+        A thread is freed when it is BUSY and has no run in flight any more: it becomes IDLE.
+        """
         ...
 
     async def list_versions(
@@ -173,12 +204,16 @@ class Handle(Protocol):
     async def create_run(self, run: runs_pb2.Run, request_id: str, *, admit: bool) -> Inserted[runs_pb2.Run]:
         """Insert a run. With ``admit``, ask that its thread and assistant exist, apply its strategy and make the thread BUSY.
 
-        Raises NotFound for an absent (with ``admit``) or foreign thread or assistant, ThreadBusy, AlreadyExists.
+        Raises NotFound for an absent (with ``admit``) or foreign thread or assistant, ThreadBusy, and what ``insert`` does.
         """
         ...
 
+    async def delete_run(self, where: Sequence[Where]) -> int:
+        """Delete own runs, free their threads (see ``delete_assistant``), and say how many runs."""
+        ...
+
     async def create_cron(self, cron: crons_pb2.Cron, request_id: str, *, must_exist: bool) -> Inserted[crons_pb2.Cron]:
-        """Insert a cron. Raises NotFound for a foreign or, with ``must_exist``, absent thread or assistant; AlreadyExists."""
+        """Insert a cron. Raises NotFound for a foreign or, with ``must_exist``, absent thread or assistant; else as ``insert``."""
         ...
 
     # Items.
@@ -292,8 +327,8 @@ class Store(Protocol):
     name: str
     thread_ttl: threads_pb2.ThreadTtl | None
 
-    def seen_by(self, scope: Scope) -> Handle:
-        """The rows of a scope."""
+    def seen_by(self, scope: Scope, most_bytes: int = MESSAGE_BYTES) -> Handle:
+        """The rows of a scope; pages of more bytes are refused."""
         ...
 
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from storage_service import jsontext
+from storage_service.errors import InvalidRequest
 from storage_service.store.tables import Table
 from storage_service.store.where import Arg
 
@@ -72,20 +73,38 @@ class Stamp:
 
 @dataclass(frozen=True)
 class Merge:
-    """The keys of an object are set in the metadata, then some are removed; the owner stays as it is."""
+    """The keys of an object are set in the metadata, then some are removed; the owner stays as it is.
+
+    Raises InvalidRequest, or has the statement fail so, when that leaves more than ``most_bytes`` of text.
+    """
 
     patch: str
     remove: tuple[str, ...] = ()
+    most_bytes: int | None = None
     field: str = "metadata"
 
     def apply(self, table: Table[Any], row: Any, now: Timestamp) -> None:
         before = jsontext.pick(row.metadata, "owner")
-        row.metadata = jsontext.merge(jsontext.merge(row.metadata, self.patch or "{}", (*self.remove, "owner")), before)
+        merged = jsontext.merge(jsontext.merge(row.metadata, self.patch or "{}", (*self.remove, "owner")), before)
+        if self.most_bytes is not None and len(merged.encode()) > self.most_bytes:
+            raise merged_too_large()
+        row.metadata = merged
 
     def sql(self, table: Table[Any], arg: Arg) -> str:
         patch, remove = arg(self.patch or "{}"), arg([*self.remove, "owner"])
-        return (
-            f'"metadata" = ((coalesce("metadata", \'{{}}\') || {patch}::jsonb) - {remove}::text[])'
+        merged = (
+            f"((coalesce(\"metadata\", '{{}}') || {patch}::jsonb) - {remove}::text[])"
             " || CASE WHEN \"metadata\" ? 'owner' THEN jsonb_build_object('owner', \"metadata\" -> 'owner')"
             " ELSE '{}' END"
         )
+        if self.most_bytes is None:
+            return f'"metadata" = {merged}'
+        # SQL can raise nothing that it is told to, but it fails where it is to divide by zero: no other statement does, so that faults.py
+        # knows what it means.
+        fits = f"(octet_length(m::text) <= {arg(self.most_bytes)}::int8)::int"
+        return f'"metadata" = (SELECT CASE 1 / {fits} WHEN 1 THEN m END FROM (SELECT {merged} AS m OFFSET 0) AS merged)'  # noqa: S608 - values are bound
+
+
+def merged_too_large() -> InvalidRequest:
+    """The failure of an update that leaves more metadata than a JSON field may hold."""
+    return InvalidRequest(violations={"metadata": "merged into what is there is larger than the limit of a JSON field"})

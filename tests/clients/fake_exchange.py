@@ -19,26 +19,28 @@ from agentstorage.v1 import exchange_pb2_grpc, threads_pb2, threads_pb2_grpc
 #: Answers a call with replies, none to leave it unanswered; their ids are filled in.
 Answer = Callable[[pb.Call], Awaitable[list[pb.Reply]]]
 ROOM = 1000
+SIZE = 67108864
 
 
 class FakeExchange(exchange_pb2_grpc.ExchangeServiceServicer):
     """The service. ``messages`` holds every message, ``calls`` every call, ``cancels`` every id that was cancelled.
 
-    ``room`` is how many calls at once it says that it takes, ``most`` how many it ever had; ``streams`` counts the streams,
-    ``half_closed`` those whose client has said that it sends no more. While
+    ``room`` and ``size`` are how many calls and bytes at once it says that it takes, ``most`` how many calls it ever had; ``streams``
+    counts the streams, ``open`` those that have not ended, ``half_closed`` those whose client has said that it sends no more. While
     ``thawed`` is cleared it neither begins a stream nor reads nor answers. ``refusal`` is what it refuses streams with.
     """
 
-    def __init__(self, answer: Answer, instance: str = "fake", room: int = ROOM) -> None:
+    def __init__(self, answer: Answer, instance: str = "fake", room: int = ROOM, size: int = SIZE) -> None:
         self.thawed = asyncio.Event()
         self.thawed.set()
         self.refusal: grpc.StatusCode | None = None
         self.answer = answer
         self.instance = instance
         self.room = room
+        self.size = size
         self.messages: list[pb.ExchangeRequest] = []
         self.metadata: list[dict[str, Any]] = []
-        self.streams = self.most = self.half_closed = 0
+        self.streams = self.open = self.most = self.half_closed = 0
         self._outs: list[asyncio.Queue[pb.ExchangeResponse | grpc.StatusCode | None]] = []
 
     @property
@@ -71,8 +73,13 @@ class FakeExchange(exchange_pb2_grpc.ExchangeServiceServicer):
         out: asyncio.Queue[pb.ExchangeResponse | grpc.StatusCode | None] = asyncio.Queue()
         self._outs.append(out)
         await context.send_initial_metadata(
-            (("agentstorage-instance", self.instance), ("agentstorage-exchange-calls", str(self.room)))
+            (
+                ("agentstorage-instance", self.instance),
+                ("agentstorage-exchange-calls", str(self.room)),
+                ("agentstorage-exchange-bytes", str(self.size)),
+            )
         )
+        self.open += 1
         running: dict[int, asyncio.Task[None]] = {}
         reading = asyncio.create_task(self._read(requests, out, running))
         try:
@@ -83,6 +90,7 @@ class FakeExchange(exchange_pb2_grpc.ExchangeServiceServicer):
                 else:
                     yield response
         finally:
+            self.open -= 1
             for task in (reading, *running.values()):
                 task.cancel()
 

@@ -61,6 +61,14 @@ async def test_no_more_calls_are_sent_than_the_server_takes() -> None:
     assert exchange.most == 10
 
 
+@pytest.mark.parametrize(("room", "size"), [(1000, 1), (1000, 0), (0, 1000)])
+async def test_a_server_that_takes_next_to_nothing_gets_one_call_at_a_time(room: int, size: int) -> None:
+    exchange = FakeExchange(echo, room=room, size=size)
+    async with serving(exchange) as target, Connection(target, streams=1) as connection:
+        assert await outcomes(*(get(connection, number) for number in range(20))) == {"ok": 20}
+    assert exchange.most == 1
+
+
 async def test_an_answer_that_is_none_fails_its_call_alone() -> None:
     async def answer(call: pb.Call) -> list[pb.Reply]:
         request = threads_pb2.GetThreadRequest.FromString(call.request)
@@ -68,6 +76,21 @@ async def test_an_answer_that_is_none_fails_its_call_alone() -> None:
 
     async with serving(FakeExchange(answer)) as target, Connection(target) as connection:
         assert await outcomes(get(connection, "bad"), get(connection)) == {"ServerFault": 1, "ok": 1}
+
+
+@pytest.mark.parametrize(("raised", "seen"), [(ValueError, "ValueError"), (StopIteration, "RuntimeError")])
+async def test_a_deserializer_that_fails_fails_its_call_alone(raised: type[Exception], seen: str) -> None:
+    def deserialize(_: bytes) -> Any:
+        raise raised("as told")
+
+    exchange = FakeExchange(echo)
+    async with serving(exchange) as target, Connection(target, streams=1) as connection:
+        serialize = threads_pb2.GetThreadRequest.SerializeToString
+        broken = connection.channel().unary_unary("/agentstorage.v1.ThreadService/GetThread", serialize, deserialize)
+        others = [get(connection, number) for number in range(10)]
+        assert await outcomes(broken(threads_pb2.GetThreadRequest()), *others) == {seen: 1, "ok": 10}
+        assert await outcomes(get(connection)) == {"ok": 1}
+    assert (len(exchange.calls), exchange.streams) == (12, 1)
 
 
 # What goes as a plain RPC.

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import psutil
+import psycopg
 import pytest
 
 from agentstorage import Connection, GrpcStorage
@@ -132,6 +135,48 @@ async def test_a_rolling_restart_fails_nothing(pair: list[ServerProcess]) -> Non
     assert ends.keys() == {"ok"}
 
 
+async def test_a_rolling_restart_loses_and_doubles_no_write(make_database: MakeDatabase) -> None:
+    database = make_database()
+    # One after the other, since the first prepares the database.
+    pair = [await asyncio.to_thread(ServerProcess("postgres", database).start) for _ in range(2)]
+    numbers = itertools.count()
+    acknowledged: list[str] = []
+    ends: Counter[str] = Counter()
+    done = asyncio.Event()
+
+    def put(key: str) -> Any:
+        # A write that is there already fails, so that none may be sent again that was begun.
+        return connection.stub(store_pb2_grpc.StoreServiceStub).PutItem(
+            store_pb2.PutItemRequest(owner_id="o", namespace=["n"], key=key, value="1", expected_version=0)
+        )
+
+    async def caller() -> None:
+        while not done.is_set():
+            key = f"k{next(numbers)}"
+            end = await outcomes(put(key))
+            ends.update(end)
+            acknowledged.extend([key] * end["ok"])
+
+    try:
+        async with Connection(both(pair)) as connection:
+            callers = asyncio.gather(*(caller() for _ in range(16)))
+            for server in pair:
+                before = ends.total()
+                await until(lambda before=before: ends.total() >= before + 200)  # type: ignore[misc]  # bound in the loop
+                assert await asyncio.to_thread(server.stop) == 0
+                await asyncio.to_thread(server.start)
+            done.set()
+            await callers
+    finally:
+        for server in pair:
+            server.kill()
+    assert ends.keys() == {"ok"}
+    with psycopg.connect(database) as conn:
+        found = {key for (key,) in conn.execute("SELECT key FROM langgraph_server.store_items WHERE owner_id = 'o'")}
+    assert found == set(acknowledged)
+    assert len(acknowledged) == len(found) > 400
+
+
 async def test_more_calls_at_once_than_a_server_takes(server: ServerProcess, owner: str) -> None:
     async with Connection(server.target, read_timeout=30, write_timeout=30) as connection:
         stub = connection.stub(store_pb2_grpc.StoreServiceStub)
@@ -205,6 +250,7 @@ async def test_a_loop_may_end_without_closing(servers: dict[str, ServerProcess],
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.usefixtures("way")
 async def test_closing_a_connection_ends_the_calls_of_all_of_its_loops(servers: dict[str, ServerProcess]) -> None:
     storage = GrpcStorage(servers["memory"].target, owner_id="alice")
     called: list[int] = []

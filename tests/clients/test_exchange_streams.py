@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
 from agentstorage import Connection, errors
-from agentstorage.exchange.stream import SILENCE
+from agentstorage.exchange import Exchange
+from agentstorage.exchange.stream import SILENCE, Stream
 from agentstorage.v1 import exchange_pb2 as pb
 from agentstorage.v1 import threads_pb2, threads_pb2_grpc
-from tests.clients.fake_exchange import FakeExchange, copy, echo, failing, get, never, outcomes, serving, until
+from tests.clients.fake_exchange import FakeExchange, Plain, copy, echo, failing, get, never, outcomes, serving, until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
@@ -128,6 +131,77 @@ async def test_one_stream_that_can_not_begin_is_an_accident_where_others_have_be
         # Through plain RPCs, after a second try.
         assert await outcomes(get(connection)) == {"ok": 1}
         assert (len(exchange.calls), exchange.streams) == (1, 3)
+
+
+@pytest.mark.parametrize("why", ["another token", "draining"])
+async def test_the_end_of_a_stream_that_was_to_end_and_carries_nothing_is_no_failure(
+    why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("agentstorage.connection._TOKEN_FILE_SECONDS", 0.0)
+    file = tmp_path / "token"
+    file.write_text("first")
+    monkeypatch.setenv("AGENTSTORAGE_TOKEN_FILE", str(file))
+    exchange = FakeExchange(echo)
+    async with serving(exchange) as target, Connection(target, streams=1) as connection:
+        await get(connection)
+        exchange.refusal = UNAVAILABLE
+        if why == "draining":
+            exchange.push(pb.ExchangeResponse(draining=True))
+            exchange.push(UNAVAILABLE)
+            await until(lambda: not exchange.open)
+        else:
+            file.write_text("second")
+        assert await outcomes(get(connection)) == {"Unreachable": 1}
+    # One that ended, and the four that a call without any other is given.
+    assert exchange.streams == 1 + 4
+
+
+async def test_a_stream_that_begins_after_it_was_given_up_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin, run = Stream._begin, Stream.run
+    ended = asyncio.Event()
+
+    async def notice_late(stream: Stream) -> Any:
+        begun = await begin(stream)
+        await until(lambda: stream._is_abandoned)
+        return begun
+
+    async def run_and_tell(stream: Stream) -> None:
+        await run(stream)
+        ended.set()
+
+    monkeypatch.setattr("agentstorage.exchange.streams._BEGIN", 0.1)
+    monkeypatch.setattr(Stream, "_begin", notice_late)
+    monkeypatch.setattr(Stream, "run", run_and_tell)
+    exchange, plain = FakeExchange(echo), Plain()
+    async with serving(exchange, plain) as target, Connection(target) as connection:
+        await get(connection)
+        await ended.wait()
+        await until(lambda: not exchange.open)
+        await get(connection)
+    assert (plain.calls, len(exchange.calls), exchange.streams) == (2, 0, 1)
+
+
+async def test_a_further_stream_that_is_given_up_while_it_begins_just_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    knows = Exchange.knows
+
+    def give_up(exchange: Exchange, instance: object) -> bool:
+        for stream in [stream for stream in exchange._streams if not stream.has_begun and knows(exchange, instance)]:
+            stream.abandon()
+        return knows(exchange, instance)
+
+    monkeypatch.setattr(Exchange, "knows", give_up)
+    # No other is looked for afterwards.
+    monkeypatch.setattr("agentstorage.exchange.streams._MEETINGS", 0)
+    exchange = FakeExchange(echo)
+    async with serving(exchange) as target, Connection(target) as connection:
+        await get(connection)
+        await until(lambda: exchange.streams == 2 and exchange.open == 1)
+        await get(connection)
+        gc.collect()
+    assert (len(exchange.calls), exchange.streams) == (2, 2)
+    assert not caplog.records
 
 
 async def test_retries_are_throttled() -> None:

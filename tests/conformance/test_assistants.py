@@ -230,3 +230,65 @@ async def test_delete_takes_what_hangs_on_it(api: Api, owner: str, other: str, d
     assert await THREADS.get(api, other, foreign_thread.thread_id) == foreign_thread
     assert await RUNS.get(api, other, foreign_run.run_id) == foreign_run
     assert await CRONS.get(api, other, foreign_cron.cron_id) == foreign_cron
+
+
+@pytest.mark.parametrize("delete_threads", [False, True])
+async def test_delete_frees_the_threads_of_its_runs_in_flight(api: Api, owner: str, delete_threads: bool) -> None:
+    gone, kept = [ASSISTANTS.id_of(await ASSISTANTS.create(api, owner)) for _ in range(2)]
+    threads = {name: f"{owner}-{name}" for name in ("freed", "shared", "ended", "interrupted", "goes")}
+    for name, id in threads.items():
+        named = f'{{"assistant_id": "{gone}"}}' if name == "goes" else ""
+        await THREADS.create(api, owner, id, metadata=named)
+
+    async def run(name: str, assistant: str) -> Any:
+        fields: dict[str, Any] = {"assistant_id": assistant, "thread_id": threads[name], "multitask_strategy": 2}
+        return await RUNS.create(api, owner, **fields, record_only=False)
+
+    for name in ("freed", "freed", "shared", "interrupted", "goes"):
+        await run(name, gone)
+    left = await run("shared", kept)
+    # A run that ended before leaves the thread to whoever ended it.
+    ended = await run("ended", gone)
+    await RUNS.call(api, "Update", owner, run_id=ended.run_id, status="RUN_STATUS_SUCCESS")
+    await THREADS.call(api, "Update", owner, thread_id=threads["interrupted"], status="THREAD_STATUS_INTERRUPTED")
+    before = {name: await THREADS.get(api, owner, id) for name, id in threads.items()}
+    await ASSISTANTS.call(api, "Delete", owner, assistant_id=gone, delete_threads=delete_threads)
+    if delete_threads:
+        with not_found("thread", threads["goes"]):
+            await THREADS.get(api, owner, threads.pop("goes"))
+    after = {name: await THREADS.get(api, owner, id) for name, id in threads.items()}
+    freed = {"freed", "goes"} & threads.keys()
+    for name in freed:
+        assert (before[name].status, after[name].status) == (2, 1)
+        assert after[name].updated_at == after[name].state_updated_at
+        assert after[name].updated_at.ToMicroseconds() > before[name].updated_at.ToMicroseconds()
+    for name in threads.keys() - freed:
+        assert after[name] == before[name]
+    assert (await RUNS.get(api, owner, left.run_id)).status == 1
+
+
+async def test_delete_frees_the_threads_of_every_owner_that_an_assistant_of_the_system_ran_on(
+    api: Api, owner: str, other: str
+) -> None:
+    id = ASSISTANTS.id_of(await ASSISTANTS.create(api, "system", f"system-{owner}"))
+    for who in (owner, other):
+        await THREADS.create(api, who, f"{who}-t")
+        await RUNS.create(api, who, assistant_id=id, thread_id=f"{who}-t", record_only=False)
+    await ASSISTANTS.call(api, "Delete", "system", assistant_id=id)
+    for who in (owner, other):
+        assert (await THREADS.get(api, who, f"{who}-t")).status == 1
+        assert [run.status for run in (await RUNS.call(api, "Search", who)).runs] == [6]
+
+
+async def test_delete_frees_nothing_of_another_owner(api: Api, owner: str, other: str) -> None:
+    # Both have runs of an assistant of this name; only one of them has the assistant.
+    id = f"{owner}-a"
+    for who in (owner, other):
+        await RUNS.create(api, who, assistant_id=id, thread_id=f"{who}-t")
+        await THREADS.create(api, who, f"{who}-t", status="THREAD_STATUS_BUSY")
+    await ASSISTANTS.create(api, owner, id)
+    with not_found("assistant", id):
+        await ASSISTANTS.call(api, "Delete", other, assistant_id=id)
+    assert (await THREADS.get(api, other, f"{other}-t")).status == 2
+    await ASSISTANTS.call(api, "Delete", owner, assistant_id=id)
+    assert [(await THREADS.get(api, who, f"{who}-t")).status for who in (owner, other)] == [1, 2]

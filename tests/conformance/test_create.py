@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 import pytest
 
 from tests.conformance.expect import exists, invalid, not_found
-from tests.conformance.rows import Kind, every_kind, metadata_of
-from tests.service import Api
+from tests.conformance.rows import THREADS, Kind, every_kind, metadata_of
+from tests.service import Api, CallFailed
 
 
 @every_kind
@@ -75,6 +78,51 @@ async def test_request_id_without_an_id_makes_one_row(api: Api, kind: Kind, owne
         await kind.create(api, owner, "", request_id="r1", **{kind.content: kind.values[1]})
     # Another owner's request_id is its own.
     assert getattr(await kind.create(api, other, "", request_id="r1"), kind.id) != getattr(row, kind.id)
+
+
+@every_kind
+@pytest.mark.parametrize(("first", "second"), [("1", "2"), ("1", ""), ("", "2")])
+@pytest.mark.parametrize("if_exists", ["IF_EXISTS_RAISE", "IF_EXISTS_DO_NOTHING"])
+async def test_request_id_with_another_id_is_refused(
+    api: Api, kind: Kind, owner: str, other: str, first: str, second: str, if_exists: str
+) -> None:
+    request = f"r-{owner}"
+    ids = [f"{owner}-{end}" if end else "" for end in (first, second)]
+    row = await kind.create(api, owner, ids[0], request_id=request)
+    for _ in range(2):
+        with invalid("request_id"):
+            await kind.create(api, owner, ids[1], request_id=request, if_exists=if_exists)
+    assert await kind.create(api, owner, ids[0], request_id=request) == row
+    assert await kind.search(api, owner) == [kind.id_of(row)]
+    # To others it is another request, also where no owner is named.
+    for who in (other, None):
+        await kind.create(api, who, f"{owner}-{who}", request_id=request)
+    with exists(kind.name, kind.id_of(row)):
+        await kind.create(api, other, kind.id_of(row), request_id=f"{request}-2")
+    # With the row goes what was known of its request.
+    await kind.call(api, "Delete", owner, **{kind.id: kind.id_of(row)})
+    assert kind.id_of(await kind.create(api, owner, f"{owner}-3", request_id=request)) == f"{owner}-3"
+
+
+@every_kind
+async def test_one_request_id_with_many_ids_at_once(api: Api, kind: Kind, owner: str) -> None:
+    creates = [kind.create(api, owner, f"{owner}-{number}", request_id="r1") for number in range(12)]
+    results = await asyncio.gather(*creates, return_exceptions=True)
+    made = [kind.id_of(result) for result in results if not isinstance(result, BaseException)]
+    refused = [result for result in results if isinstance(result, CallFailed)]
+    assert (len(made), len(refused)) == (1, 11)
+    assert {(failure.reason, *failure.fields) for failure in refused} == {("INVALID_REQUEST", "request_id")}
+    assert await kind.search(api, owner) == made
+
+
+async def test_request_id_of_a_copy_with_another_id_is_refused(api: Api, owner: str) -> None:
+    source: dict[str, Any] = {"owner_id": owner, "thread_id": THREADS.id_of(await THREADS.create(api, owner))}
+    copy = (await api.call("CopyThread", new_thread_id=f"{owner}-1", request_id="r1", **source)).thread
+    for new in (f"{owner}-2", ""):
+        with invalid("request_id"):
+            await api.call("CopyThread", new_thread_id=new, request_id="r1", **source)
+    assert (await api.call("CopyThread", new_thread_id=f"{owner}-1", request_id="r1", **source)).thread == copy
+    assert await THREADS.count(api, owner) == 2
 
 
 @every_kind

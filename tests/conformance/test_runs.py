@@ -15,6 +15,7 @@ PENDING, RUNNING, SUCCESS, ERROR, TIMEOUT, INTERRUPTED = range(1, 7)
 WORDS = {PENDING: "pending", RUNNING: "running", SUCCESS: "success", ERROR: "error", TIMEOUT: "timeout"}
 WORDS[INTERRUPTED] = "interrupted"
 FINAL = (SUCCESS, ERROR, TIMEOUT, INTERRUPTED)
+IDLE, BUSY = 1, 2
 
 
 class Place:
@@ -36,6 +37,12 @@ class Place:
 
     async def thread(self) -> Any:
         return await THREADS.get(self.api, self.owner, self.thread_id)
+
+    async def set_thread(self, status: int) -> Any:
+        return await THREADS.call(self.api, "Update", self.owner, thread_id=self.thread_id, status=status)
+
+    async def delete(self, run_id: str) -> None:
+        await RUNS.call(self.api, "Delete", self.owner, run_id=run_id)
 
     async def active(self) -> Any:
         return await self.api.call("GetActiveRun", owner_id=self.owner, thread_id=self.thread_id)
@@ -123,6 +130,20 @@ async def test_admission_sent_again_is_no_conflict_with_itself(place: Place) -> 
     changed = await place.update(id, status=RUNNING)
     assert await place.run(id, kwargs='{"a": 1}') == changed
     assert await RUNS.get(place.api, place.owner, id) == changed
+
+
+async def test_request_id_with_another_id_is_told_before_the_thread_is_busy(place: Place) -> None:
+    run = await place.run(f"{place.owner}-1", request_id="r1")
+    before = await place.thread()
+    for id in (f"{place.owner}-2", ""):
+        with invalid("request_id"):
+            await place.run(id, request_id="r1")
+    await THREADS.create(place.api, place.owner, f"{place.owner}-free")
+    with invalid("request_id"):
+        await place.run(f"{place.owner}-2", request_id="r1", thread_id=f"{place.owner}-free")
+    assert (await THREADS.get(place.api, place.owner, f"{place.owner}-free")).status == IDLE
+    assert await place.thread() == before
+    assert await RUNS.search(place.api, place.owner) == [run.run_id]
 
 
 @pytest.mark.parametrize("absent", ["thread", "assistant"])
@@ -259,6 +280,72 @@ async def test_run_of_a_thread(place: Place, verb: str) -> None:
     found = await RUNS.call(place.api, verb, place.owner, run_id=run.run_id, thread_id=place.thread_id)
     assert await RUNS.count(place.api, place.owner) == (1 if verb == "Get" else 0)
     assert found == run or verb == "Delete"
+
+
+@pytest.mark.parametrize("status", [PENDING, RUNNING])
+async def test_deleting_the_last_run_in_flight_frees_the_thread(place: Place, status: int) -> None:
+    runs = [await place.run(multitask_strategy=2) for _ in range(2)]
+    await place.update(runs[1].run_id, status=status)
+    ended = await place.run(status=SUCCESS, record_only=True)
+    busy = await place.thread()
+    for run in (runs[0], ended):
+        await place.delete(run.run_id)
+        assert await place.thread() == busy
+    await place.delete(runs[1].run_id)
+    thread = await place.thread()
+    assert thread.status == IDLE
+    assert thread.updated_at == thread.state_updated_at
+    assert thread.updated_at.ToMicroseconds() > busy.updated_at.ToMicroseconds()
+    assert (thread.metadata, thread.values, thread.created_at) == (busy.metadata, busy.values, busy.created_at)
+    assert (await place.run()).status == PENDING
+
+
+async def test_deleting_the_run_that_a_busy_thread_was_left_with_frees_it(place: Place) -> None:
+    run = await place.run()
+    await place.update(run.run_id, status=SUCCESS)
+    assert (await place.thread()).status == BUSY
+    await place.delete(run.run_id)
+    assert (await place.thread()).status == IDLE
+
+
+async def test_a_thread_that_a_runtime_made_busy_is_freed_with_its_last_run(place: Place) -> None:
+    runs = [await place.run(status=status, record_only=True) for status in (RUNNING, PENDING, ERROR)]
+    assert (await place.thread()).status == IDLE
+    busy = await place.set_thread(BUSY)
+    for run in (runs[0], runs[2]):
+        await place.delete(run.run_id)
+        assert await place.thread() == busy
+    await place.delete(runs[1].run_id)
+    assert (await place.thread()).status == IDLE
+
+
+@pytest.mark.parametrize("status", [1, 3, 4])
+async def test_deleting_a_run_leaves_every_other_status_of_the_thread(place: Place, status: int) -> None:
+    run = await place.run()
+    before = await place.set_thread(status)
+    await place.delete(run.run_id)
+    assert await place.thread() == before
+
+
+async def test_deleting_a_run_frees_no_thread_that_is_not_its_own(place: Place, api: Api, other: str) -> None:
+    # A row of another owner's that named the thread before it was there.
+    foreign = await RUNS.create(api, other, thread_id=f"{place.owner}-late")
+    await THREADS.create(api, place.owner, f"{place.owner}-late", status=BUSY)
+    await RUNS.call(api, "Delete", other, run_id=foreign.run_id)
+    assert (await THREADS.get(api, place.owner, f"{place.owner}-late")).status == BUSY
+    run = await place.run()
+    with not_found("run", run.run_id):
+        await RUNS.call(api, "Delete", other, run_id=run.run_id)
+    with not_found("run", run.run_id):
+        await RUNS.call(api, "Delete", place.owner, run_id=run.run_id, thread_id="another")
+    assert (await place.thread()).status == BUSY
+
+
+async def test_deleting_a_run_of_nobody_frees_the_thread(place: Place, api: Api) -> None:
+    run = await RUNS.create(api, None, thread_id=place.thread_id, assistant_id=place.assistant_id)
+    await place.set_thread(BUSY)
+    await RUNS.call(api, "Delete", None, run_id=run.run_id)
+    assert (await place.thread()).status == IDLE
 
 
 async def test_active_run_is_the_newest_in_flight(place: Place) -> None:

@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -17,6 +18,45 @@ from agentstorage import Connection, StorageError
 from agentstorage.v1 import store_pb2, store_pb2_grpc, threads_pb2, threads_pb2_grpc
 from tests.faults.servers import health, until
 from tests.service import CallFailed, GrpcApi, ServerProcess
+
+_FAULTS = """
+import os, pathlib, sys, time
+
+_arguments = sys.orig_argv
+_name = _arguments[_arguments.index("--as-worker") + 1] if "--as-worker" in _arguments else "supervisor"
+fault = pathlib.Path(__file__).with_name(_name)
+
+def hold(is_on=fault.exists, supervisor=os.getppid()):
+    while is_on() and os.getppid() == supervisor:
+        time.sleep(0.02)
+
+if fault.exists():
+    exec(fault.read_text())
+"""
+
+
+class Faults:
+    """Code that the processes of a service run before anything else, in an ``environment``; it has itself as the file ``fault``.
+
+    ``hold()`` in it keeps the process from its start until the code is taken back.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        # Python imports it at every start.
+        (directory / "sitecustomize.py").write_text(_FAULTS)
+        self._directory = directory
+        self.environment = {"PYTHONPATH": str(directory), "STORAGE_LOG_LEVEL": "INFO"}
+
+    def give(self, process: int | str, code: str = "hold()") -> None:
+        """Have a worker, or the ``"supervisor"``, run it at each start from now on."""
+        # At once, since the process may be starting.
+        made = self._directory / "made"
+        made.write_text(code)
+        made.rename(self._directory / str(process))
+
+    def take_back(self, process: int | str) -> None:
+        """Let it start as ever."""
+        (self._directory / str(process)).unlink()
 
 
 def workers(server: ServerProcess) -> dict[int, psutil.Process]:

@@ -150,7 +150,14 @@ def history(seed: int) -> list[dict[str, Any]]:
             checkpoint = document(versions, channel_values=inline, v=dice.choice((4, 4, 4, 2)))
             channel = dice.choice(("m", "n", "p", "__pregel_tasks"))
             puts.append(
-                {"id": id, "parent": parent, "ns": ns, "checkpoint": checkpoint, "channels": channels, "channel": channel}
+                {
+                    "id": id,
+                    "parent": parent,
+                    "ns": ns,
+                    "checkpoint": checkpoint,
+                    "channels": channels,
+                    "channel": channel,
+                }
                 | {"metadata": json.dumps(metadata)}
             )
             own.append((id, versions))
@@ -172,7 +179,9 @@ async def reads(thread: Thread, ns: str, id: str) -> tuple[pb.Checkpoint, Any] |
         return None
     checkpoint.parent_checkpoint_id = ""
     # Of a channel with a snapshot there nobody asks what was before.
-    built = [name for name in json.loads(checkpoint.checkpoint)["channel_versions"] if name not in channels_of(checkpoint)]
+    built = [
+        name for name in json.loads(checkpoint.checkpoint)["channel_versions"] if name not in channels_of(checkpoint)
+    ]
     return checkpoint, list(await thread.history(*built, id=id, ns=ns)) if built else []
 
 

@@ -184,7 +184,9 @@ async def test_no_acknowledged_checkpoint_is_lost(make_database: MakeDatabase) -
             id = id_at(0, step)
             versions = {"a": f"{step}", "b": "1"}
             channels = [value("a", f"{step}", id.encode())] + ([] if parent else [value("b", "1", b"first")])
-            await thread.put(id, parent, checkpoint=document(versions), channels=channels, metadata=json.dumps({"n": step}))
+            await thread.put(
+                id, parent, checkpoint=document(versions), channels=channels, metadata=json.dumps({"n": step})
+            )
             await thread.put_writes(id, write("t", 0, data=id.encode()))
             newest = await thread.get()
             assert newest.checkpoint_id == id, "an acknowledged checkpoint is gone"

@@ -19,7 +19,9 @@ HOUR: dict[str, Any] = {"minutes": 60}
 KEEP: dict[str, Any] = {"minutes": 60, "strategy": "THREAD_TTL_STRATEGY_KEEP_LATEST"}
 
 
-async def create(place: Place, name: str = "t", ttl: dict[str, Any] | None = None, *, owner: str = "", **more: Any) -> Thread:
+async def create(
+    place: Place, name: str = "t", ttl: dict[str, Any] | None = None, *, owner: str = "", **more: Any
+) -> Thread:
     """A thread that was last used two hours ago."""
     thread = place.thread(name, owner)
     await THREADS.create(place.api, thread.owner, thread.id, ttl=ttl or HOUR, **more)

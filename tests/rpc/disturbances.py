@@ -4,7 +4,8 @@ Each party is a process of its own, so that what is measured is the server::
 
     .venv/bin/python -m tests.rpc.disturbances --seconds 10
 
-prints a table for both backends, with the p99 next to each disturbance in multiples of the quiet one. It needs two free cores.
+prints a table for both backends: the p99 alone, next to a disturbance of another server, and next to one of the same server, the last
+two in multiples of the first. What the other server's disturbance costs is the machine's, which the parties share; it needs two free cores.
 """
 
 from __future__ import annotations
@@ -153,32 +154,43 @@ def disturbance(name: str, target: str, database: str = "") -> Iterator[None]:
 DISTURBANCES = {"memory": ("crowd", "large", "silent"), "postgres": ("crowd", "blocked", "large", "silent")}
 
 
-async def measure(server: ServerProcess, seconds: float) -> AsyncIterator[tuple[str, float, float]]:
-    """Each disturbance with the p99 before it and next to it, in seconds."""
+async def measure(
+    server: ServerProcess, seconds: float, other: ServerProcess | None = None
+) -> AsyncIterator[tuple[str, float, float, float]]:
+    """Each disturbance with the p99 before it, next to one of the other server, and next to one of this server, in seconds."""
     await prepare(server.target)
     await latencies(server.target, 1)
+    if other is not None:
+        await prepare(other.target)
+
+    async def beside(name: str, disturbed: ServerProcess) -> float:
+        with disturbance(name, disturbed.target, disturbed.database_url):
+            await asyncio.sleep(0.5)
+            return p99(await latencies(server.target, seconds))
+
     for name in DISTURBANCES[server.backend]:
         quiet = p99(await latencies(server.target, seconds))
-        with disturbance(name, server.target, server.database_url):
-            await asyncio.sleep(0.5)
-            yield name, quiet, p99(await latencies(server.target, seconds))
+        control = await beside(name, other) if other is not None else quiet
+        yield name, quiet, control, await beside(name, server)
 
 
 async def _report(seconds: float) -> None:
     postgres = start()
     try:
         for backend in DISTURBANCES:
-            url = postgres.url(postgres.create_database()) if backend == "postgres" else ""
-            server = ServerProcess(backend, url, environment=ENVIRONMENT).start()
-            try:
-                async for name, quiet, disturbed in measure(server, seconds):
-                    ratio = disturbed / quiet
+            with contextlib.ExitStack() as running:
+                servers = []
+                for _ in range(2):
+                    url = postgres.url(postgres.create_database()) if backend == "postgres" else ""
+                    servers.append(ServerProcess(backend, url, environment=ENVIRONMENT).start())
+                    running.callback(servers[-1].stop)
+                async for name, quiet, control, disturbed in measure(servers[0], seconds, servers[1]):
                     print(
-                        f"{backend:9} {name:8} {quiet * 1000:7.2f} ms {disturbed * 1000:7.2f} ms {ratio:6.1f}x",
+                        f"{backend:9} {name:8} {quiet * 1000:7.2f} ms"
+                        f"   other server {control * 1000:7.2f} ms {control / quiet:5.1f}x"
+                        f"   same server {disturbed * 1000:7.2f} ms {disturbed / quiet:5.1f}x",
                         flush=True,
                     )
-            finally:
-                server.stop()
     finally:
         end(postgres)
 

@@ -141,7 +141,7 @@ async def test_the_servers_own_deadline(serve: Serve, database: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "size"), [({"STORAGE_EXCHANGE_CALLS": "10"}, 2), ({"STORAGE_EXCHANGE_BYTES": "100000"}, 10_000)]
+    ("limits", "size"), [({"STORAGE_EXCHANGE_CALLS": "10"}, 2), ({"STORAGE_EXCHANGE_BYTES": "1048576"}, 100_000)]
 )
 async def test_too_many_calls(serve: Serve, database: str, limits: dict[str, str], size: int) -> None:
     server = await serve(database, environment=LOGS_ALL | limits)

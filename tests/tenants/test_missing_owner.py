@@ -127,7 +127,7 @@ def postgres_listing(monkeypatch: Patch) -> None:
     listing = checkpoint_reads.CheckpointReads.list_checkpoints
 
     async def list_checkpoints(self: Any, *where: Any, **how: Any) -> Any:
-        return await listing(Blind(self.database, self.scope), *where, **how)
+        return await listing(Blind(self.database, self.scope, self.most_bytes), *where, **how)
 
     monkeypatch.setattr(checkpoint_reads.CheckpointReads, "list_checkpoints", list_checkpoints)
 

@@ -7,6 +7,7 @@ more; the wrapper costs 1 us of the 250 us that a call takes.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 import weakref
@@ -18,7 +19,7 @@ import grpc
 from google.protobuf.message import Message
 
 from agentstorage.errors import from_rpc_error
-from agentstorage.exchange import LARGEST, Exchange, ExchangedCall
+from agentstorage.exchange import LARGEST, Exchange, ExchangedCall, FutureCall
 from agentstorage.identifiers import new_id
 from agentstorage.methods import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, METHODS, PAUSE_FACTOR, Method
 
@@ -31,11 +32,11 @@ MetadataSource = Callable[[], grpc.aio.Metadata | None]
 class Call:
     """A call on its way. Awaiting or iterating it raises ``StorageError``; all else is as in grpc's own call object."""
 
-    __slots__ = ("_call", "_idempotent", "_method", "_target")
+    __slots__ = ("_call", "_idempotent", "_target", "method")
 
     def __init__(self, call: Any, method: Method, target: str, idempotent: bool) -> None:
         self._call = call
-        self._method = method
+        self.method = method
         self._target = target
         self._idempotent = idempotent
 
@@ -77,33 +78,50 @@ class Call:
             self._fail(error)
 
     def _fail(self, error: grpc.aio.AioRpcError) -> NoReturn:
-        failure = from_rpc_error(error, method=self._method.path, target=self._target, idempotent=self._idempotent)
+        failure = from_rpc_error(error, method=self.method.path, target=self._target, idempotent=self._idempotent)
         # What the server gave a reason for is told in full; for the rest grpc's own words may say more.
         raise failure from (None if failure.reason else error)
 
 
-class RepeatedCall(Call):
-    """An idempotent call of a method of which not all are, so that grpc does not send it again by itself."""
+class RepeatedCall(FutureCall, Call):
+    """An idempotent call of a method of which not all are, so that grpc does not send it again by itself.
 
-    __slots__ = ("_deadline", "_start")
+    A task makes the attempts, so that it is one call between them too: not over, and cancelled for good. What it is asked other than
+    when and how it ends, the last attempt answers.
+    """
 
-    def __init__(self, start: Callable[[float], Any], method: Method, target: str, timeout: float) -> None:
-        self._start = start
-        self._deadline = time.monotonic() + timeout
+    __slots__ = ("_task", "future")
+
+    def __init__(
+        self,
+        start: Callable[[float], Any],
+        method: Method,
+        target: str,
+        timeout: float,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
         super().__init__(start(timeout), method, target, True)
+        self.future = loop.create_future()
+        self._task = loop.create_task(self._repeat(start, time.monotonic() + timeout))
+        self._task.add_done_callback(self.end_as)
 
-    def __await__(self) -> Generator[Any, None, Any]:
+    def _leave(self) -> None:
+        self._task.cancel()
+        # The task may not have come to wait for it.
+        self._call.cancel()
+
+    async def _repeat(self, start: Callable[[float], Any], deadline: float) -> Any:
         for attempt in range(ATTEMPTS):
             try:
-                return (yield from self._call.__await__())
+                return await self._call
             except grpc.aio.AioRpcError as error:
                 spread = random.uniform(0.8, 1.2)  # noqa: S311 - keeps callers apart, keeps no secret
                 pause = spread * min(FIRST_PAUSE * PAUSE_FACTOR**attempt, LONGEST_PAUSE)
-                left = self._deadline - time.monotonic() - pause
+                left = deadline - time.monotonic() - pause
                 if error.code() not in _RETRIED or attempt + 1 == ATTEMPTS or left <= 0:
                     self._fail(error)
-            yield from asyncio.sleep(pause).__await__()
-            self._call = self._start(left)
+            await asyncio.sleep(pause)
+            self._call = start(left)
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -127,7 +145,7 @@ class _Closed:
 class _Callable:
     """Starts calls of one method."""
 
-    __slots__ = ("__weakref__", "_codec", "_exchange", "_inner", "_method", "_source", "_target", "_timeout")
+    __slots__ = ("__weakref__", "_codec", "_exchange", "_inner", "_loop", "_method", "_source", "_target", "_timeout")
 
     def __init__(
         self,
@@ -135,6 +153,7 @@ class _Callable:
         method: Method,
         source: MetadataSource,
         target: str,
+        loop: asyncio.AbstractEventLoop,
         timeout: float | None,
         exchange: Exchange | None = None,
         codec: tuple[Any, Any] = (None, None),
@@ -143,6 +162,7 @@ class _Callable:
         self._method = method
         self._source = source
         self._target = target
+        self._loop = loop
         self._timeout = timeout
         self._exchange = exchange
         self._codec = codec
@@ -201,6 +221,7 @@ class _Callable:
                 method,
                 self._target,
                 timeout,
+                self._loop,
             )
         return Call(
             self._inner(request, timeout=timeout, metadata=metadata, **options),
@@ -262,6 +283,7 @@ class Channel(grpc.aio.Channel):
         self._callables: weakref.WeakSet[_Callable] = weakref.WeakSet()
         self._target = target
         self._source = source
+        self._loop = asyncio.get_running_loop()
         self._read_timeout = read_timeout
         self._write_timeout = write_timeout
 
@@ -273,26 +295,26 @@ class Channel(grpc.aio.Channel):
         codec = (*args, None, None)[:2]
         codec = (kwargs.get("request_serializer", codec[0]), kwargs.get("response_deserializer", codec[1]))
         exchange = self._exchange if method in METHODS else None
-        return self._keep(_Callable(inner, known, self._source, self._target, timeout, exchange, codec))
+        return self._keep(_Callable(inner, known, self._source, self._target, self._loop, timeout, exchange, codec))
 
     def unary_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Make a callable for a method that answers a stream."""
         inner = self._channel.unary_stream(method, *args, **kwargs)
         known = METHODS.get(method) or Method(method)
-        return self._keep(_Callable(inner, known, self._source, self._target, None))
+        return self._keep(_Callable(inner, known, self._source, self._target, self._loop, None))
 
     def stream_unary(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Make a callable for a method that takes a stream."""
         inner = self._channel.stream_unary(method, *args, **kwargs)
         return self._keep(
-            _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+            _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, self._loop, None)
         )
 
     def stream_stream(self, method: str, *args: Any, **kwargs: Any) -> Any:
         """Make a callable for a method that takes and answers a stream."""
         inner = self._channel.stream_stream(method, *args, **kwargs)
         return self._keep(
-            _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, None)
+            _StreamCallable(inner, METHODS.get(method) or Method(method), self._source, self._target, self._loop, None)
         )
 
     def _keep(self, made: _Callable) -> _Callable:
@@ -304,6 +326,18 @@ class Channel(grpc.aio.Channel):
         # At once, so that the grace is one.
         exchange = () if self._exchange is None else (self._exchange.close(grace),)
         await asyncio.gather(*exchange, self._channel.close(grace))
+        self._let_go()
+
+    def shut(self) -> None:
+        """Close the channel and wait for nothing, in an event loop that may be about to end."""
+        if self._exchange is not None:
+            self._exchange.stop()
+        # A task might never be run. Without a grace grpc waits for nothing either, so this is over with its first step.
+        with contextlib.suppress(StopIteration):
+            self._channel.close().send(None)
+        self._let_go()
+
+    def _let_go(self) -> None:
         # grpc goes on to connect for as long as anybody holds what was made of a channel.
         for made in list(self._callables):
             made.let_go()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import ipaddress
 import os
 import re
@@ -157,9 +159,10 @@ class Connection:
         for loop, bound in loops.items():
             if loop is here:
                 await bound.channel.close()
-            elif loop.is_running():
-                # A channel is closed in its own loop. Nobody waits for it: that loop may be about to end.
-                asyncio.run_coroutine_threadsafe(bound.channel.close(), loop)
+                continue
+            # A channel is closed in its own loop. Nobody waits for it: that loop may be about to end, or closed already.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(bound.channel.shut)
 
     async def __aenter__(self) -> Connection:
         return self
@@ -183,7 +186,8 @@ class Connection:
             # A channel holds its loop, so a weak mapping would never let go of either: closed loops are dropped here.
             self._loops = {known: bound for known, bound in self._loops.items() if not known.is_closed()}
             poller.quiet()
-            bound = self._loops[loop] = _Bound(self._open())
+            # grpc watches its socket in the context in which it first meets a loop, for as long as that lives: not in a caller's.
+            bound = self._loops[loop] = _Bound(contextvars.Context().run(self._open))
             return bound
 
     def _open(self) -> Channel:

@@ -9,6 +9,7 @@ from agentstorage.v1 import common_pb2
 from agentstorage.v1.server_pb2 import PoolFigures
 from agentstorage.v1.threads_pb2 import ThreadTtl
 from storage_service.caller import Scope
+from storage_service.store import MESSAGE_BYTES
 from storage_service.store.memory.items import RESOURCES, Owners
 from storage_service.store.memory.retention import Retention
 from storage_service.store.memory.rows import Clock, Tables, utc_now
@@ -28,10 +29,10 @@ class MemoryStore:
         self._tables = Tables(clock, thread_ttl=thread_ttl)
         self.thread_ttl = thread_ttl
 
-    def seen_by(self, scope: Scope) -> MemoryHandle:
+    def seen_by(self, scope: Scope, most_bytes: int = MESSAGE_BYTES) -> MemoryHandle:
         # A handle serves one operation, which runs without a pause.
         self._tables.begin()
-        return MemoryHandle(self._tables, scope)
+        return MemoryHandle(self._tables, scope, most_bytes)
 
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
         for resource in resources:

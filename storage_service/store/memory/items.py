@@ -11,7 +11,7 @@ from agentstorage.v1 import store_pb2 as pb
 from agentstorage.v1.owner_pb2 import ResourceUsage
 from storage_service import jsontext
 from storage_service.errors import VersionMismatch
-from storage_service.store import Access, Order, Page
+from storage_service.store import Access, Order, Page, is_too_large, too_large
 from storage_service.store.items import (
     Delete,
     Get,
@@ -60,7 +60,8 @@ class Items(Runs):
         results = []
         for index, operation in enumerate(operations):
             try:
-                results.append(self._run(operation))
+                # What a batch reads is answered after it was done, however much it is.
+                results.append(self._run(operation, None if len(operations) > 1 else self.most_bytes))
             except VersionMismatch as mismatch:
                 if len(operations) > 1:
                     mismatch.metadata["index"] = str(index)
@@ -69,7 +70,7 @@ class Items(Runs):
                 raise
         return results
 
-    def _run(self, operation: Operation) -> Result:
+    def _run(self, operation: Operation, most_bytes: int | None) -> Result:
         if isinstance(operation, Put):
             return pb.PutItemResponse(item=self._put(operation))
         if isinstance(operation, Get):
@@ -83,7 +84,7 @@ class Items(Runs):
             self.tables.of(ITEMS).pop(key, None)
             return pb.DeleteItemResponse(deleted=live)
         if isinstance(operation, Search):
-            return pb.SearchItemsResponse(items=self._search(operation))
+            return pb.SearchItemsResponse(items=self._search(operation, most_bytes))
         namespaces = [pb.Namespace(labels=labels) for labels in self._list_namespaces(operation)]
         return pb.ListNamespacesResponse(namespaces=namespaces)
 
@@ -124,24 +125,28 @@ class Items(Runs):
         self.tables.of(ITEMS)[key] = Record(item, self.owner_id or "", vectors=vectors)
         return copy(item)
 
-    def _search(self, search: Search) -> list[pb.Item]:
+    def _search(self, search: Search, most_bytes: int | None) -> list[pb.Item]:
         where, order = item_search(search)
         records = self.records(ITEMS, where, Access.SEARCH)
         if search.vector:
-            return self._closest(records, search)
+            return self._closest(records, search, most_bytes)
         rows = [record.row for record in records]
-        found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
+        page = Page(limit_of(search.limit), search.offset)
+        found = self.page(ITEMS, rows, order, page, most_bytes)
         if search.refresh_ttl:
             places = {(tuple(item.namespace), item.key, item.created_at.ToMicroseconds()) for item in found}
             for row in rows:
                 if (tuple(row.namespace), row.key, row.created_at.ToMicroseconds()) in places:
                     self._refresh(row)
-            found = self.page(ITEMS, rows, order, Page(limit_of(search.limit), search.offset))
+            found = self.page(ITEMS, rows, order, page)
         return found
 
-    def _closest(self, records: Sequence[Record[pb.Item]], search: Search) -> list[pb.Item]:
+    def _closest(self, records: Sequence[Record[pb.Item]], search: Search, most_bytes: int | None) -> list[pb.Item]:
+        nearest = closest(records, search)[search.offset :][: limit_of(search.limit)]
+        if most_bytes is not None and is_too_large(sum(record.row.ByteSize() for _, record in nearest), most_bytes):
+            raise too_large()
         found = []
-        for score, record in closest(records, search)[search.offset :][: limit_of(search.limit)]:
+        for score, record in nearest:
             if search.refresh_ttl:
                 self._refresh(record.row)
             item = copy(record.row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from agentstorage.v1.assistants_pb2 import Assistant
@@ -49,9 +49,12 @@ class Assistants(Rows):
         record = self.one(ASSISTANTS, assistant_id, Access.OWN)
         if record is None or expected_version not in (None, record.row.version):
             return None
-        self._keep(record)
-        record.last_version = max(record.last_version, record.row.version) + 1
-        return copy(self.change(ASSISTANTS, record, [*changes, Put("version", record.last_version)]))
+        former = Record(record.row, record.owner)
+        version = max(record.last_version, record.row.version) + 1
+        changed = self.change(ASSISTANTS, record, [*changes, Put("version", version)])
+        self._keep(former)
+        record.last_version = version
+        return copy(changed)
 
     async def set_latest_version(self, assistant_id: str, version: int) -> Assistant | None:
         record = self.one(ASSISTANTS, assistant_id, Access.OWN)
@@ -82,7 +85,8 @@ class Assistants(Rows):
         ]
         rows = [row for row in [record.row, *rows] if all(term.test(row) for term in where)]
         after = None if before is None else (before,)
-        return self.page(ASSISTANT_VERSIONS, rows, Order(("version",), True), Page(limit, offset, after))
+        page = Page(limit, offset, after)
+        return self.page(ASSISTANT_VERSIONS, rows, Order(("version",), True), page, self.most_bytes)
 
     async def delete_assistant(self, assistant_id: str, delete_threads: bool) -> bool:
         record = self.one(ASSISTANTS, assistant_id, Access.OWN)
@@ -106,10 +110,34 @@ class Assistants(Rows):
             for thread in self.records(THREADS, naming, Access.OWN):
                 if thread.owner == owner:
                     self.drop_thread(thread)
-        for run in concerned(RUNS):
-            if _IN_FLIGHT.test(run.row):
-                self.change(RUNS, run, [Put("status", RUN_STATUS_INTERRUPTED), Stamp("finished_at")])
+        ended = [run for run in concerned(RUNS) if _IN_FLIGHT.test(run.row)]
+        for run in ended:
+            self.change(RUNS, run, [Put("status", RUN_STATUS_INTERRUPTED), Stamp("finished_at")])
+        self.free_threads(ended)
         return True
+
+    def free_threads(self, ended: Iterable[Record[Run]]) -> None:
+        """Make the threads IDLE that are BUSY without a run in flight, now that these have ended or are gone."""
+        for run in ended:
+            thread = self.tables.of(THREADS).get((run.row.thread_id,))
+            if (
+                thread is not None
+                and thread.row.status == THREAD_STATUS_BUSY
+                and (run.owner or thread.owner) == thread.owner
+                and not self.in_flight(thread)
+            ):
+                self.change(THREADS, thread, [Put("status", THREAD_STATUS_IDLE), Stamp("state_updated_at")])
+
+    def in_flight(self, thread: Record[Thread]) -> list[Run]:
+        """The thread's runs that are pending or running, oldest first."""
+        runs = [
+            record.row
+            for record in self.tables.of(RUNS).values()
+            if record.row.thread_id == thread.row.thread_id
+            and _IN_FLIGHT.test(record.row)
+            and (record.owner or thread.owner) == thread.owner
+        ]
+        return sorted(runs, key=lambda run: (run.created_at.ToMicroseconds(), run.run_id))
 
     def drop_versions(self, assistant_id: str) -> None:
         """Delete the kept versions of an assistant."""
@@ -188,17 +216,6 @@ class Threads(Assistants):
         reached = THREAD_STATUS_BUSY if self.in_flight(record) else status
         return copy(self.change(THREADS, record, [*changes, Put("status", reached), Stamp("state_updated_at")]))
 
-    def in_flight(self, thread: Record[Thread]) -> list[Run]:
-        """The thread's runs that are pending or running, oldest first."""
-        runs = [
-            record.row
-            for record in self.tables.of(RUNS).values()
-            if record.row.thread_id == thread.row.thread_id
-            and _IN_FLIGHT.test(record.row)
-            and (record.owner or thread.owner) == thread.owner
-        ]
-        return sorted(runs, key=lambda run: (run.created_at.ToMicroseconds(), run.run_id))
-
     async def thread_state(self, thread_id: str) -> ThreadState | None:
         record = self.one(THREADS, thread_id, Access.BY_ID)
         if record is None:
@@ -247,7 +264,8 @@ class Threads(Assistants):
             if not marks:
                 return None
             states = [state for state in states if state.sequence < max(marks)]
-        return self.page(THREAD_STATES, (s for s in states if all(term.test(s) for term in where)), _NEWEST, page)
+        rows = (state for state in states if all(term.test(state) for term in where))
+        return self.page(THREAD_STATES, rows, _NEWEST, page, self.most_bytes)
 
     async def prune_thread_states(self, thread_ids: Sequence[str]) -> int:
         threads = self.records(THREADS, [OneOf("thread_id", tuple(thread_ids))], Access.OWN)
@@ -262,7 +280,7 @@ class Runs(Threads):
 
     async def create_run(self, run: Run, request_id: str, *, admit: bool) -> Inserted[Run]:
         self._check_references(run.thread_id, run.assistant_id, must_exist=admit)
-        taken = (run.run_id,) in self.tables.of(RUNS)
+        taken = self.is_taken(RUNS, run.run_id, request_id)
         thread = self.tables.of(THREADS).get((run.thread_id,))
         if admit and thread is not None and not taken:
             flight = self.in_flight(thread)
@@ -277,6 +295,12 @@ class Runs(Threads):
             record.row.metadata = jsontext.merge(record.row.metadata, jsontext.single("owner", owner))
             inserted = Inserted(copy(record.row), True)
         return inserted
+
+    async def delete_run(self, where: Sequence[Where]) -> int:
+        runs = self.records(RUNS, where, Access.OWN)
+        self.drop(RUNS, runs)
+        self.free_threads(runs)
+        return len(runs)
 
     async def create_cron(self, cron: Cron, request_id: str, *, must_exist: bool) -> Inserted[Cron]:
         self._check_references(cron.thread_id, cron.assistant_id, must_exist=must_exist)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, cast
+from weakref import WeakValueDictionary
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -17,7 +18,7 @@ from agentstorage.v1.threads_pb2 import ThreadTtl
 from storage_service import jsontext
 from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
 from storage_service.errors import AlreadyExists
-from storage_service.store import Access, Inserted, Order, Page
+from storage_service.store import Access, Inserted, Order, Page, is_too_large, key_of_request, repeated, too_large
 from storage_service.store.change import Change
 from storage_service.store.memory.histories import History
 from storage_service.store.tables import (
@@ -57,7 +58,7 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True)
 class Record(Generic[M]):
     """A row with what its message does not show."""
 
@@ -82,6 +83,8 @@ class Tables:
     thread_ttl: ThreadTtl | None = None
     # When work that is done now and then began last, by its name.
     sweeps: dict[str, datetime] = field(default_factory=dict)
+    # The rows by the key of the request that made them.
+    requests: WeakValueDictionary[str, Record[Any]] = field(default_factory=WeakValueDictionary)
     sequence: int = 0
     time: datetime | None = None
 
@@ -135,9 +138,10 @@ def _field(row: Message, column: Column) -> Any:
 class Rows:
     """The rows of one scope: the verbs of :class:`storage_service.store.Handle`."""
 
-    def __init__(self, tables: Tables, scope: Scope) -> None:
+    def __init__(self, tables: Tables, scope: Scope, most_bytes: int) -> None:
         self.tables = tables
         self.scope = scope
+        self.most_bytes = most_bytes
 
     @property
     def owner_id(self) -> str | None:
@@ -213,18 +217,30 @@ class Rows:
     def insert_now(self, table: Table[M], row: M, request_id: str, owner: str | None = None) -> Inserted[M]:
         """Insert a row of the scope's owner, or, without one, of ``owner``."""
         id = getattr(row, table.id)
-        rows = self.tables.of(table)
-        if (id,) in rows:
-            return self.existing(table, id)
-        rows[(id,)] = Record(self.stored(table, row), self.owner_id or owner, request_id)
-        return Inserted(copy(rows[(id,)].row), True)
+        if self.is_taken(table, id, request_id):
+            return self.existing(table, id, request_id)
+        record = Record(self.stored(table, row), self.owner_id or owner, request_id)
+        self.tables.of(table)[(id,)] = record
+        if key := key_of_request(request_id):
+            self.tables.requests[key] = record
+        return Inserted(copy(record.row), True)
 
-    def existing(self, table: Table[M], id: str) -> Inserted[M]:
+    def is_taken(self, table: Table[Any], id: str, request_id: str) -> bool:
+        """Whether a row has the id, or was made by this request."""
+        return (id,) in self.tables.of(table) or self.has_come(table, request_id)
+
+    def has_come(self, table: Table[Any], request_id: str) -> bool:
+        """Whether a row was made by this request."""
+        made = self.tables.requests.get(key_of_request(request_id))
+        # What was deleted may not have been collected yet.
+        return made is not None and self.tables.of(table).get(key_of(table, made.row)) is made
+
+    def existing(self, table: Table[M], id: str, request_id: str) -> Inserted[M]:
         """The own row that has the id already."""
         record = self.one(table, id, Access.OWN)
-        if record is None:
-            raise AlreadyExists(table.resource, id)
-        return Inserted(copy(record.row), False, record.request_id)
+        if record is not None:
+            return Inserted(copy(record.row), False, record.request_id)
+        raise repeated() if self.has_come(table, request_id) else AlreadyExists(table.resource, id)
 
     async def get(
         self, table: Table[M], *where: Where, access: Access = Access.BY_ID, fields: frozenset[str] | None = None
@@ -235,10 +251,13 @@ class Rows:
     async def find(
         self, table: Table[M], where: Sequence[Where], order: Order, page: Page, access: Access = Access.SEARCH
     ) -> list[M]:
-        return self.page(table, (record.row for record in self.records(table, where, access)), order, page)
+        rows = (record.row for record in self.records(table, where, access))
+        return self.page(table, rows, order, page, self.most_bytes)
 
-    def page(self, table: Table[M], rows: Iterable[M], order: Order, page: Page) -> list[M]:
-        """Copies of a page of these rows."""
+    def page(
+        self, table: Table[M], rows: Iterable[M], order: Order, page: Page, most_bytes: int | None = None
+    ) -> list[M]:
+        """Copies of a page of these rows. Raises LimitReached where those before the last are more than ``most_bytes``."""
         columns = [table.columns[name] for name in order.fields]
 
         def place(row: M) -> list[Any]:
@@ -248,7 +267,16 @@ class Rows:
         if page.after is not None:
             last = [sort_value(column, value) for column, value in zip(columns, page.after, strict=True)]
             ordered = [row for row in ordered if (place(row) < last if order.descending else place(row) > last)]
-        return [copy(row, page.fields) for row in ordered[page.offset : page.offset + page.limit]]
+        found: list[M] = []
+        size = 0
+        for row in ordered[page.offset : page.offset + page.limit]:
+            if most_bytes is not None and is_too_large(size, most_bytes):
+                # The failure would hold them as long as it lives.
+                found.clear()
+                raise too_large()
+            found.append(copy(row, page.fields))
+            size += found[-1].ByteSize()
+        return found
 
     async def count(self, table: Table[Any], where: Sequence[Where], access: Access = Access.SEARCH) -> int:
         return len(self.records(table, where, access))
@@ -259,12 +287,13 @@ class Rows:
         return None
 
     def change(self, table: Table[M], record: Record[M], changes: Sequence[Change]) -> M:
-        """Change a row in place and set updated_at."""
-        row: Any = record.row
+        """Change a row and set updated_at; all of the changes or, when one of them raises, none."""
+        row: Any = copy(record.row)
         now = self.tables.now()
         for change in changes:
             change.apply(table, row, now)
         self._changed(table, row)
+        record.row = row
         if table is RUNS and record.owner is None:
             thread = self.tables.of(THREADS).get((row.thread_id,))
             if thread is not None and thread.owner is not None:

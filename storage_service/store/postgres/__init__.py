@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from agentstorage.v1 import common_pb2
 from agentstorage.v1.server_pb2 import PoolFigures
 from storage_service.caller import Scope
+from storage_service.store import MESSAGE_BYTES
 from storage_service.store.postgres.assistants import Assistants
 from storage_service.store.postgres.connect import DatabaseSettings
 from storage_service.store.postgres.database import Database, Transaction
@@ -46,8 +47,8 @@ class PostgresStore:
         """Close every connection."""
         await self.database.close()
 
-    def seen_by(self, scope: Scope) -> PostgresHandle:
-        return PostgresHandle(self.database, scope)
+    def seen_by(self, scope: Scope, most_bytes: int = MESSAGE_BYTES) -> PostgresHandle:
+        return PostgresHandle(self.database, scope, most_bytes)
 
     async def truncate(self, resources: Sequence[common_pb2.Resource]) -> None:
         names = []

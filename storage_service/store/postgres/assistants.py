@@ -9,7 +9,7 @@ from storage_service.caller import SYSTEM_OWNER
 from storage_service.store import Access
 from storage_service.store.change import Change
 from storage_service.store.postgres.rows import Rows, Statement, Values, message
-from storage_service.store.postgres.threads import DELETE_THREAD_ROWS
+from storage_service.store.postgres.threads import DELETE_THREAD_ROWS, FREE_THREADS
 from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREADS
 from storage_service.store.where import Equals, Where
 
@@ -18,6 +18,18 @@ _CONTENT = "graph_id, name, description, config, context, metadata"
 _KEEP_FORMER = (
     f"INSERT INTO {ASSISTANT_VERSIONS.name} (assistant_id, version, {_CONTENT}, created_at, updated_at)"
     f" SELECT id, version, {_CONTENT}, created_at, updated_at FROM former ON CONFLICT DO NOTHING"
+)
+
+# Only what is the assistant's owner's own goes with it: another owner may have named the same id.
+_OWN = "owner_id IS NOT DISTINCT FROM assistant.owner_id"
+# Of the system's assistants everybody may have crons and runs: they go, or end, with it.
+_CONCERNED = f"({{0}}.{_OWN} OR assistant.owner_id = '{SYSTEM_OWNER}')"
+_RUNS_IN_FLIGHT = f"r.assistant_id = assistant.id AND {_CONCERNED.format('r')} AND r.status IN ('pending', 'running')"
+_OWN_THREADS = (
+    f"t.{_OWN}"
+    # The first characters find the thread by its index, which holds no more of a text that anybody can make long.
+    ' AND "left"(t.metadata ->> \'assistant_id\', 255) = "left"(assistant.id, 255)'
+    " AND t.metadata ->> 'assistant_id' = assistant.id"
 )
 
 
@@ -85,46 +97,39 @@ class Assistants(Rows):
             f" SELECT {ASSISTANT_VERSIONS.select} FROM versions WHERE {' AND '.join(terms) or 'true'}"
             f" ORDER BY version DESC LIMIT {values(limit)} OFFSET {values(offset)}"
         )
-        rows = await self.run(statement, values, again=True, slow=True)
-        return [message(ASSISTANT_VERSIONS, row) for row in rows]
+        return [message(ASSISTANT_VERSIONS, row) for row in await self.run_page(statement, values)]
 
     async def delete_assistant(self, assistant_id: str, delete_threads: bool) -> bool:
         values = Values()
         named = [Equals("assistant_id", assistant_id)]
         conditions = self.conditions(ASSISTANTS, named, Access.OWN, values)
-        # Only what is the assistant's owner's own: another owner may have named the same id.
-        own = "owner_id IS NOT DISTINCT FROM assistant.owner_id"
-        # Of the system's assistants everybody may have crons and runs: they go, or end, with it.
-        concerned = f"({{0}}.{own} OR assistant.owner_id = '{SYSTEM_OWNER}')"
         threads = (
-            f" gone AS (DELETE FROM {THREADS.name} AS t USING assistant WHERE t.{own}"
-            # The first characters find the thread by its index, which holds no more of a text that anybody can make long.
-            ' AND "left"(t.metadata ->> \'assistant_id\', 255) = "left"(assistant.id, 255)'
-            " AND t.metadata ->> 'assistant_id' = assistant.id RETURNING t.id, t.owner_id),"
+            f" gone AS (DELETE FROM {THREADS.name} AS t USING assistant WHERE {_OWN_THREADS} RETURNING t.id, t.owner_id),"
             f" {DELETE_THREAD_ROWS},"
         )
         statement = (
             f"WITH assistant AS (DELETE FROM {ASSISTANTS.name} WHERE {conditions} RETURNING id, owner_id),"
             f"{threads if delete_threads else ''}"
             f" deleted_crons AS (DELETE FROM {CRONS.name} AS c USING assistant"
-            f" WHERE c.assistant_id = assistant.id AND {concerned.format('c')}),"
-            f" interrupted AS (UPDATE {RUNS.name} AS r SET status = 'interrupted', updated_at = now(), finished_at = now()"
-            f" FROM assistant WHERE r.assistant_id = assistant.id AND {concerned.format('r')} AND r.status IN ('pending', 'running')"
-            f"{' AND NOT EXISTS (SELECT FROM gone WHERE gone.id = r.thread_id)' if delete_threads else ''})"
-            " SELECT count(*) FROM assistant"
+            f" WHERE c.assistant_id = assistant.id AND {_CONCERNED.format('c')}),"
+            f" ended AS (UPDATE {RUNS.name} AS r SET status = 'interrupted', updated_at = now(), finished_at = now()"
+            f" FROM assistant WHERE {_RUNS_IN_FLIGHT}"
+            f"{' AND NOT EXISTS (SELECT FROM gone WHERE gone.id = r.thread_id)' if delete_threads else ''}"
+            f" RETURNING r.id, r.thread_id, r.owner_id), {FREE_THREADS} SELECT count(*) FROM assistant"
         )
-        locks = [self.lock(ASSISTANTS, named, Access.OWN)]
-        if delete_threads:
-            locks.append(self._lock_of_threads(assistant_id))
+        locks = [self.lock(ASSISTANTS, named, Access.OWN), self._lock_of_threads(assistant_id, delete_threads)]
         rows = await self.behind_locks(locks, statement, values)
         return int(rows[0][0]) > 0
 
-    @staticmethod
-    def _lock_of_threads(assistant_id: str) -> Statement:
-        """The statement that locks the threads of an assistant that its owner has; the assistant is locked before."""
+    def _lock_of_threads(self, assistant_id: str, delete_threads: bool) -> Statement:
+        """The statement that locks the threads that go, or may be freed, with an assistant; that is locked before."""
+        values = Values()
+        conditions = self.conditions(ASSISTANTS, [Equals("assistant_id", assistant_id)], Access.OWN, values)
+        threads = f" UNION ALL SELECT t.id FROM {THREADS.name} AS t, assistant WHERE {_OWN_THREADS}"
         return (
-            f"SELECT FROM {THREADS.name}"
-            f" WHERE owner_id IS NOT DISTINCT FROM (SELECT owner_id FROM {ASSISTANTS.name} WHERE id = $1)"
-            ' AND "left"(metadata ->> \'assistant_id\', 255) = "left"($1, 255) ORDER BY id FOR UPDATE',
-            Values([assistant_id]),
+            f"WITH assistant AS (SELECT id, owner_id FROM {ASSISTANTS.name} WHERE {conditions}),"
+            f" concerned AS (SELECT r.thread_id AS id FROM {RUNS.name} AS r, assistant WHERE {_RUNS_IN_FLIGHT}"
+            f"{threads if delete_threads else ''})"
+            f" SELECT FROM {THREADS.name} WHERE id IN (SELECT id FROM concerned) ORDER BY id FOR UPDATE",
+            values,
         )

@@ -22,7 +22,7 @@ from psycopg import AsyncRawCursor, AsyncTransaction
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from storage_service.errors import Conflict, DatabaseUnavailable
-from storage_service.store.postgres import adapt, faults
+from storage_service.store.postgres import adapt, faults, reader
 from storage_service.store.postgres.adapt import Blobs, Texts
 from storage_service.store.postgres.connect import DatabaseSettings, connection_string
 from storage_service.store.postgres.lane import Lane, NotSent, Row
@@ -207,12 +207,14 @@ class Database:
         reads: bool = False,
         again: bool = False,
         slow: bool = False,
+        most_bytes: int | None = None,
     ) -> list[Row]:
         """Run one statement as a transaction of its own and give its rows.
 
         ``reads`` says that it locks nothing; ``again``, as a read, that it may run twice, so that a lost connection is made good by a
         second try; ``slow`` that it may take long, so that it gets a connection of its own and ends when the call is cancelled.
-        ``owner`` is whose rows they are: work of one owner that waits for locks does not hold up another's.
+        ``owner`` is whose rows they are: work of one owner that waits for locks does not hold up another's. ``most_bytes`` is for a slow
+        one: raises LimitReached before it holds much more (see ``reader``).
         """
         lane = None if slow or _is_large(values) else self._fit_lane(reads, statement)
         if lane is not None:
@@ -226,17 +228,24 @@ class Database:
             except psycopg.Error as error:
                 if not self._may_run_again(error, again or reads):
                     self._fail(error)
-        return await self._run_alone(statement, values, owner, again or reads)
+        return await self._run_alone(statement, values, owner, again or reads, most_bytes=most_bytes)
 
     async def _run_alone(
-        self, statement: str, values: Sequence[Any], owner: str | None, again: bool, *, is_patient: bool = False
+        self,
+        statement: str,
+        values: Sequence[Any],
+        owner: str | None,
+        again: bool,
+        *,
+        is_patient: bool = False,
+        most_bytes: int | None = None,
     ) -> list[Row]:
         async def work(connection: Connection, is_patient: bool) -> list[Row]:
             if not is_patient:
-                return await _execute(connection, statement, values)
+                return await _execute(connection, statement, values, most_bytes)
             async with connection.transaction():
                 await connection.execute(self._patience)
-                return await _execute(connection, statement, values)
+                return await _execute(connection, statement, values, most_bytes)
 
         return await self._on_connection(work, owner, again, is_patient)
 
@@ -329,9 +338,9 @@ class Transaction:
         self._connection = connection
         self._transaction = transaction
 
-    async def run(self, statement: str, values: Sequence[Any]) -> list[Row]:
-        """Run one statement and give its rows."""
-        return await _execute(self._connection, statement, values)
+    async def run(self, statement: str, values: Sequence[Any], most_bytes: int | None = None) -> list[Row]:
+        """Run one statement and give its rows; ``most_bytes`` as for :meth:`Database.run`."""
+        return await _execute(self._connection, statement, values, most_bytes)
 
     async def run_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
         """Run statements in order, in one round trip, and give the rows of each."""
@@ -342,7 +351,11 @@ class Transaction:
         return [await cursor.fetchall() if cursor.description else [] for cursor in cursors]
 
 
-async def _execute(connection: Connection, statement: str, values: Sequence[Any]) -> list[Row]:
+async def _execute(
+    connection: Connection, statement: str, values: Sequence[Any], most_bytes: int | None = None
+) -> list[Row]:
+    if most_bytes is not None:
+        return await reader.read(connection, statement, values, most_bytes)
     cursor = await connection.cursor(binary=True).execute(statement.encode(), values)
     return await cursor.fetchall() if cursor.description else []
 

@@ -9,10 +9,13 @@ import psycopg
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
 from storage_service import errors
+from storage_service.store.change import merged_too_large
 
 SERIALIZATION_FAILURE, DEADLOCK_DETECTED, LOCK_NOT_AVAILABLE = "40001", "40P01", "55P03"
 QUERY_CANCELED = "57014"
 UNIQUE_VIOLATION, FOREIGN_KEY_VIOLATION = "23505", "23503"
+# What an update has Postgres do when its merged metadata are too large; see store/change.py.
+DIVISION_BY_ZERO = "22012"
 DISK_FULL, OUT_OF_MEMORY, CONFIGURATION_LIMIT = "53100", "53200", "53400"
 TOO_MANY_CONNECTIONS, READ_ONLY_TRANSACTION = "53300", "25006"
 SHUTDOWNS = ("57P01", "57P02", "57P03", "57P05", "25P03", "25P04")
@@ -89,6 +92,8 @@ def _by_state(state: str) -> errors.Failure | None:
         return errors.LimitReached("the database is out of disk, memory or another resource")
     if state == FOREIGN_KEY_VIOLATION:
         return errors.Conflict("a row that this one refers to was deleted meanwhile")
+    if state == DIVISION_BY_ZERO:
+        return merged_too_large()
     if state.startswith("22") or state in ("54000", "54001", "2201B", "2201W", "2201X"):
         return errors.InvalidRequest("a value can't be stored")
     return None

@@ -90,6 +90,8 @@ class Items(Rows):
             plans = await asyncio.to_thread(self._plans, operations, pgvector)
         else:
             plans = self._plans(operations, pgvector)
+        if len(plans) == 1 and plans[0].slow and plans[0].again:
+            return [plans[0].read([await self._search_page(plans[0].statements)])]
         if len(plans) == 1 and len(plans[0].statements) == 1:
             [(statement, values)] = plans[0].statements
             rows = await self.run(statement, values, reads=plans[0].reads, again=plans[0].again, slow=plans[0].slow)
@@ -112,6 +114,18 @@ class Items(Rows):
                         mismatch.metadata["index"] = str(index)
                     raise
             return results
+
+        return await self.atomic(work)
+
+    async def _search_page(self, statements: Sequence[Statement]) -> list[Row]:
+        """The rows of the last statement, behind the others."""
+        *before, (statement, values) = statements
+        if not before:
+            return await self.run_page(statement, values)
+
+        async def work(transaction: Transaction) -> list[Row]:
+            await transaction.run_all(before)
+            return await transaction.run(statement, values, self.most_bytes)
 
         return await self.atomic(work)
 

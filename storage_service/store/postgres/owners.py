@@ -107,7 +107,9 @@ class Owners(Threads):
         parent = _PARENTS.get(table)
         order = _EXPORT_ORDER.get(table.resource, Order(table.key, False))
         if parent is None:
-            rows = await self.find(table, [], order, page, Access.OWN)
+            # Rows of any size: each goes as a message of its own where it must.
+            statement, values = self.search(table, [], order, page, Access.OWN)
+            rows = [message(table, row) for row in await self.run(statement, values, again=True, slow=True)]
         else:
             rows = await self._export_part(table, parent, order, page)
         if len(rows) <= limit:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
 from storage_service.errors import AlreadyExists
-from storage_service.store import Access, Inserted, Order, Page
+from storage_service.store import Access, Inserted, Order, Page, key_of_request, repeated
 from storage_service.store.change import Change
 from storage_service.store.postgres.database import Database, Transaction
 from storage_service.store.postgres.lane import Row
@@ -72,17 +72,20 @@ def _insert_statement(table: Table[Any], owned: bool) -> str:
     row = ", ".join(terms.values())
     # An owner's insert is refused where the id is taken; the table's first column is the id.
     source = f"SELECT {row} WHERE NOT {table.taken.format('$1')}" if table.taken and owned else f"VALUES ({row})"
-    return (
-        f"INSERT INTO {table.name} ({', '.join(terms)}) {source} ON CONFLICT (id) DO NOTHING RETURNING {table.select}"
-    )
+    return f"INSERT INTO {table.name} ({', '.join(terms)}) {source} ON CONFLICT DO NOTHING RETURNING {table.select}"
+
+
+# The condition that a row was made by a request, with ``{}`` in the place of the request's key: exactly the expression of the index.
+MADE_BY = "\"left\"(request_id, 32) = {} AND strpos(request_id, ':') = 0"
 
 
 class Rows:
     """The rows of one scope: the verbs of :class:`storage_service.store.Handle`."""
 
-    def __init__(self, database: Database, scope: Scope) -> None:
+    def __init__(self, database: Database, scope: Scope, most_bytes: int) -> None:
         self.database = database
         self.scope = scope
+        self.most_bytes = most_bytes
 
     @property
     def owner_id(self) -> str | None:
@@ -100,6 +103,12 @@ class Rows:
     ) -> list[Row]:
         """Run one statement for the scope; see :meth:`Database.run`."""
         return await self.database.run(statement, values, self.owner_id, reads=reads, again=again, slow=slow)
+
+    async def run_page(self, statement: str, values: Values) -> list[Row]:
+        """Run a statement that reads a page, whose rows may be large."""
+        return await self.database.run(
+            statement, values, self.owner_id, again=True, slow=True, most_bytes=self.most_bytes
+        )
 
     async def atomic(self, work: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run statements as one transaction for the scope; see :meth:`Database.atomic`."""
@@ -153,17 +162,21 @@ class Rows:
         rows = await self.run(_insert_statement(table, isinstance(self.scope, Owner)), values)
         if rows:
             return Inserted(message(table, rows[0]), True)
-        return await self.existing(table, getattr(row, table.id))
+        return await self.existing(table, getattr(row, table.id), request_id)
 
-    async def existing(self, table: Table[M], id: str) -> Inserted[M]:
+    async def existing(self, table: Table[M], id: str, request_id: str) -> Inserted[M]:
         """The own row that has the id already."""
         values = Values()
         conditions = self.conditions(table, [Equals(table.id, id)], Access.OWN, values)
         statement = f'SELECT "request_id", {table.select} FROM {table.name} WHERE {conditions}'
         rows = await self.run(statement, values, reads=True)
-        if not rows:
-            raise AlreadyExists(table.resource, id)
-        return Inserted(message(table, rows[0][1:]), False, rows[0][0] or "")
+        if rows:
+            return Inserted(message(table, rows[0][1:]), False, rows[0][0] or "")
+        if key := key_of_request(request_id):
+            made = f"SELECT 1 FROM {table.name} WHERE {MADE_BY.format('$1')}"
+            if await self.run(made, Values([key]), reads=True):
+                raise repeated()
+        raise AlreadyExists(table.resource, id)
 
     async def get(
         self, table: Table[M], *where: Where, access: Access = Access.BY_ID, fields: frozenset[str] | None = None
@@ -187,8 +200,7 @@ class Rows:
         self, table: Table[M], where: Sequence[Where], order: Order, page: Page, access: Access = Access.SEARCH
     ) -> list[M]:
         statement, values = self.search(table, where, order, page, access)
-        rows = await self.run(statement, values, again=True, slow=True)
-        return [message(table, row, page.fields) for row in rows]
+        return [message(table, row, page.fields) for row in await self.run_page(statement, values)]
 
     def search(
         self, table: Table[Any], where: Sequence[Where], order: Order, page: Page, access: Access

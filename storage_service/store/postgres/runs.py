@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from agentstorage.v1.crons_pb2 import Cron
 from agentstorage.v1.runs_pb2 import Run
 from storage_service.errors import NotFound, ThreadBusy
-from storage_service.store import Access, Inserted
+from storage_service.store import Access, Inserted, key_of_request
 from storage_service.store.postgres.lane import Row
-from storage_service.store.postgres.rows import Rows, Values, message
+from storage_service.store.postgres.rows import MADE_BY, Rows, Values, message
+from storage_service.store.postgres.threads import FREE_THREADS
 from storage_service.store.tables import ASSISTANTS, CRONS, RUNS, THREADS, Table
-from storage_service.store.where import Equals
+from storage_service.store.where import Equals, Where
 
 
 class Runs(Rows):
@@ -21,7 +23,21 @@ class Runs(Rows):
         row = await (self._admit(run, request_id) if admit else self._record(run, request_id))
         if row is not None:
             return Inserted(message(RUNS, row), True)
-        return await self.existing(RUNS, run.run_id)
+        return await self.existing(RUNS, run.run_id, request_id)
+
+    async def delete_run(self, where: Sequence[Where]) -> int:
+        values = Values()
+        named = f"SELECT thread_id FROM {RUNS.name} WHERE {self.conditions(RUNS, where, Access.OWN, values)}"
+        own = self.visible(THREADS, Access.OWN, values)
+        # A run that is admitted meanwhile keeps the thread BUSY.
+        lock = f"SELECT FROM {THREADS.name} WHERE {own} AND id IN ({named}) ORDER BY id FOR UPDATE", values
+        values = Values()
+        statement = (
+            f"WITH ended AS (DELETE FROM {RUNS.name} WHERE {self.conditions(RUNS, where, Access.OWN, values)}"
+            f" RETURNING id, thread_id, owner_id), {FREE_THREADS} SELECT count(*) FROM ended"
+        )
+        rows = await self.behind_locks([lock], statement, values)
+        return int(rows[0][0])
 
     async def create_cron(self, cron: Cron, request_id: str, *, must_exist: bool) -> Inserted[Cron]:
         terms, values = self.new_row(CRONS, cron, request_id)
@@ -50,13 +66,13 @@ class Runs(Rows):
             raise NotFound("assistant", cron.assistant_id)
         if made:
             return Inserted(message(CRONS, tuple(row)), True)
-        return await self.existing(CRONS, cron.cron_id)
+        return await self.existing(CRONS, cron.cron_id, request_id)
 
     @staticmethod
     def _insert_if(table: Table[Any], terms: dict[str, str], condition: str) -> str:
         return (
             f"INSERT INTO {table.name} ({', '.join(terms)}) SELECT {', '.join(terms.values())} WHERE {condition}"
-            " ON CONFLICT (id) DO NOTHING"
+            " ON CONFLICT DO NOTHING"
         )
 
     async def _record(self, run: Run, request_id: str) -> Row | None:
@@ -85,7 +101,8 @@ class Runs(Rows):
             f" WHERE r.thread_id = {thread_id} AND r.status IN ('pending', 'running')"
             " AND coalesce(r.owner_id, t.owner_id) IS NOT DISTINCT FROM t.owner_id ORDER BY r.created_at, r.id LIMIT 3),"
             f" missing AS (SELECT {thread} AS thread, {assistant} AS assistant),"
-            f" taken AS (SELECT FROM {RUNS.name} WHERE id = {values(run.run_id)}),"
+            f" taken AS (SELECT 1 FROM {RUNS.name} WHERE id = {values(run.run_id)} UNION ALL SELECT 1 FROM {RUNS.name}"
+            f" WHERE {MADE_BY.format(values(key_of_request(request_id)))}),"
             f" run AS ({self._insert_if(RUNS, terms, _ADMITTED.format(strategy=strategy))} RETURNING *),"
             f" busy AS (UPDATE {THREADS.name} SET status = 'busy', updated_at = now(), state_updated_at = now()"
             f" WHERE id = {thread_id} AND EXISTS (SELECT FROM run))"

@@ -32,9 +32,18 @@ DELETE_THREAD_ROWS = (
     " deleted_blobs AS (DELETE FROM public.checkpoint_blobs AS c USING gone WHERE c.thread_id = gone.id),"
     " deleted_writes AS (DELETE FROM public.checkpoint_writes AS c USING gone WHERE c.thread_id = gone.id)"
 )
-RUN_IN_FLIGHT = (
+# Whether a thread has a run that is pending or running, with ``{}`` for what else is asked of the run r.
+_RUN_IN_FLIGHT_BUT = (
     f"EXISTS (SELECT FROM {RUNS.name} AS r WHERE r.thread_id = \"threads\".id AND r.status IN ('pending', 'running')"
-    ' AND coalesce(r.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id)'
+    ' AND coalesce(r.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id{})'
+)
+RUN_IN_FLIGHT = _RUN_IN_FLIGHT_BUT.format("")
+# Makes the threads IDLE that are BUSY without a run in flight but those of the WITH query "ended" (id, thread_id, owner_id).
+FREE_THREADS = (
+    f"freed AS (UPDATE {THREADS.name} SET status = 'idle', updated_at = now(), state_updated_at = now() FROM ended"
+    ' WHERE "threads".id = ended.thread_id AND "threads".status = \'busy\''
+    ' AND coalesce(ended.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id'
+    f" AND NOT {_RUN_IN_FLIGHT_BUT.format(' AND r.id NOT IN (SELECT id FROM ended)')})"
 )
 
 
@@ -82,7 +91,7 @@ class Threads(Rows):
             f" SELECT {new}, {self.stamp('metadata', values)}, config, {written('values')}, interrupts,"
             f" CASE WHEN state_updated_at IS NOT NULL THEN now() END, {values(request_id or None)},"
             f" {THREADS.columns['ttl'].write.format(values(self.default_ttl))}"
-            f" FROM source WHERE {free} ON CONFLICT (id) DO NOTHING RETURNING *),"
+            f" FROM source WHERE {free} ON CONFLICT DO NOTHING RETURNING *),"
             f" states AS (INSERT INTO {THREAD_STATES.name} (thread_id, checkpoint_id, {states}, parent_checkpoint, by_service)"
             f" SELECT {new}, checkpoint_id, {copied}, {parent}, false FROM {THREAD_STATES.name}"
             f" WHERE thread_id = {old} AND EXISTS (SELECT FROM copy) ORDER BY id),"
@@ -100,7 +109,7 @@ class Threads(Rows):
             return None
         if rows[0][0]:
             return Inserted(message(THREADS, rows[0][1:]), True)
-        return await self.existing(THREADS, new_id)
+        return await self.existing(THREADS, new_id, request_id)
 
     async def set_thread_status(
         self, thread_id: str, status: int, expected: Sequence[Where], changes: Sequence[Change]
@@ -225,7 +234,7 @@ class Threads(Rows):
             f" AND {' AND '.join(terms)} ORDER BY id DESC LIMIT {values(page.limit)} OFFSET {values(page.offset)})"
             " AS state ON true ORDER BY state.position DESC"
         )
-        rows = await self.run(statement, values, again=True, slow=True)
+        rows = await self.run_page(statement, values)
         if not rows or rows[0][0]:
             return None
         return [message(THREAD_STATES, row[1:-1], page.fields) for row in rows if row[-1] is not None]

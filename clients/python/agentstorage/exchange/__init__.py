@@ -11,7 +11,7 @@ What a call does when its stream breaks follows one rule: it is sent again when 
 is idempotent; otherwise it fails as a plain RPC would.
 """
 
-from agentstorage.exchange.call import LARGEST, ExchangedCall
+from agentstorage.exchange.call import LARGEST, ExchangedCall, FutureCall
 from agentstorage.exchange.streams import Exchange
 
-__all__ = ["LARGEST", "Exchange", "ExchangedCall"]
+__all__ = ["LARGEST", "Exchange", "ExchangedCall", "FutureCall"]

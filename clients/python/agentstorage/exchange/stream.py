@@ -120,9 +120,10 @@ class Stream:
             if _INSTANCE in begun:
                 self.has_begun = True
                 self.instance = str(begun[_INSTANCE])
-                self._room = int(begun.get(_ROOM, _DEFAULT_ROOM))
+                # However little a server says that it takes, there is always room for one call.
+                self._room = max(1, int(begun.get(_ROOM, _DEFAULT_ROOM)))
                 # Half of what the server takes, since others' answers count there too.
-                self._most_bytes = int(begun.get(_BYTES, 2 * _MOST_BYTES)) // 2
+                self._most_bytes = max(1, int(begun.get(_BYTES, 2 * _MOST_BYTES)) // 2)
                 if not self._exchange.opened(self):
                     error = None
                     return
@@ -142,20 +143,22 @@ class Stream:
                 self._exchange.shut()
                 raise
         finally:
-            if writing is not None:
-                writing.cancel()
-            if self._rpc is not None:
-                self._rpc.cancel()
-            self.is_open = False
-            self._exchange.ended(self, error)
-            await self._channel.close()
+            # In a loop that was closed nobody waits any more, and nobody can be told of anything.
+            if not self._loop.is_closed():
+                if writing is not None:
+                    writing.cancel()
+                if self._rpc is not None:
+                    self._rpc.cancel()
+                self.is_open = False
+                self._exchange.ended(self, error)
+                await self._channel.close()
 
     async def _begin(self) -> Any:
         """Begin, at a process that has no stream yet where the channel has one to offer; gives the metadata."""
         for left in reversed(range(_TRIES)):
             self._rpc = self._channel.stream_stream(_PATH)(metadata=self.metadata)
             begun = await self._rpc.initial_metadata()
-            if not left or not self._exchange.knows(begun.get(_INSTANCE)):
+            if not left or not self._exchange.knows(begun.get(_INSTANCE)) or self._is_abandoned:
                 break
             self._rpc.cancel()
         return begun

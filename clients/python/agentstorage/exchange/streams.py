@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import random
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final
@@ -47,6 +48,8 @@ class Exchange:
         streams: int,
     ) -> None:
         self.loop = asyncio.get_running_loop()
+        # Streams and timers outlive the call that they were made for: in its context they would keep its request or its span.
+        self.context = contextvars.Context()
         self.open_channel = open_channel
         self.source = source
         self.target = target
@@ -140,14 +143,17 @@ class Exchange:
         now = self.loop.time()
         if self._opening is not None or self._closed or any(not stream.is_open for stream in self._streams):
             return
+        pause = 0.0
         if needed:
-            pause = _pause(self._failures - 1) if self._failures else 0.0
-            self._opening = self.loop.call_later(pause, self._open)
+            if self._failures:
+                pause = _pause(self._failures - 1)
         elif not self._failures and (self._meetings < _MEETINGS or now - self._searched > _SEARCH):
             if self._meetings >= _MEETINGS:
                 self._meetings = 0
             self._searched = now
-            self._opening = self.loop.call_soon(self._open)  # type: ignore[assignment]  # both can be cancelled
+        else:
+            return
+        self._opening = self.loop.call_later(pause, self._open, context=self.context)
 
     def _open(self) -> None:
         self._opening = None
@@ -160,7 +166,9 @@ class Exchange:
         return any(stream.is_open and stream.instance == instance for stream in self._streams if not stream.is_suspect)
 
     def opened(self, stream: Stream) -> bool:
-        """Take a stream that has begun into use; False when there is one to its process already."""
+        """Take a stream that has begun into use; False when it was abandoned, or there is one to its process already."""
+        if stream not in self._streams:
+            return False
         for other in [other for other in self._streams if other.is_open and other.instance == stream.instance]:
             if not other.is_suspect:
                 self._meetings += 1
@@ -191,6 +199,9 @@ class Exchange:
 
     def ended(self, stream: Stream, error: grpc.aio.AioRpcError | None) -> None:
         """Deal with the calls of a stream that is over; without an error the server has run none of those it did not answer."""
+        if stream in self._leaving and not stream.calls:
+            # It was to end and carried nothing: how it ended says nothing of the server.
+            error = None
         self.retired(stream)
         self._leaving.discard(stream)
         if self._closed:
@@ -303,7 +314,7 @@ class Exchange:
 
     def _watch_later(self) -> None:
         if self._watching is None:
-            self._watching = self.loop.call_later(SILENCE / 2, self._watch)
+            self._watching = self.loop.call_later(SILENCE / 2, self._watch, context=self.context)
 
     def _calls(self) -> Iterator[ExchangedCall]:
         for stream in (*self._streams, *self._leaving):
@@ -320,17 +331,21 @@ class Exchange:
         for call in list(self._calls()):
             call.cancel()
 
+    def stop(self) -> set[asyncio.Task[Any]]:
+        """Cancel every call and every stream; gives the tasks that still have to end."""
+        self.shut()
+        tasks = set(self._tasks)
+        for task in tasks:
+            task.cancel()
+        return tasks
+
     async def close(self, grace: float | None = None) -> None:
         """End the streams; calls in flight get ``grace`` seconds, then are cancelled."""
         self._closing = True
         futures = {call.future for call in self._calls()}
         if grace and futures:
             await asyncio.wait(futures, timeout=grace)
-        self.shut()
-        tasks = set(self._tasks)
-        for task in tasks:
-            task.cancel()
-        if tasks:
+        if tasks := self.stop():
             await asyncio.wait(tasks)
 
 
