@@ -32,7 +32,7 @@ from storage_service.logs import Lines
 from storage_service.services import Call
 from storage_service.settings import Limits
 from storage_service.status import status_of
-from storage_service.store import Store
+from storage_service.store import Store, too_large
 from storage_service.validate import Validator, check_id
 
 log = logging.getLogger("storage_service.calls")
@@ -267,7 +267,7 @@ class Pipeline:
     def _encode(self, message: Message) -> bytes:
         data: bytes = message.SerializeToString()
         if len(data) > self._limits.message_bytes:
-            raise errors.LimitReached("the answer is larger than a message; ask for a smaller page or fewer fields")
+            raise too_large()
         return data
 
     def _fail(self, error: BaseException, line: Line) -> NoReturn:

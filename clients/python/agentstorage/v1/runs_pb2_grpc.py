@@ -117,7 +117,7 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRun(self, request, context):
-        """Deletes one run. NOT_FOUND unless allow_missing. Idempotent.
+        """Deletes one run; a thread that is BUSY and has no other run in flight becomes IDLE. NOT_FOUND unless allow_missing. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

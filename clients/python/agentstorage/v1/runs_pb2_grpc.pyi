@@ -51,7 +51,7 @@ class RunServiceStub:
     leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
     """
     DeleteRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.DeleteRunRequest, _runs_pb2.DeleteRunResponse]
-    """Deletes one run. NOT_FOUND unless allow_missing. Idempotent."""
+    """Deletes one run; a thread that is BUSY and has no other run in flight becomes IDLE. NOT_FOUND unless allow_missing. Idempotent."""
     GetActiveRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.GetActiveRunRequest, _runs_pb2.GetActiveRunResponse]
     """Reads the newest run of a thread that is pending or running; none is an empty response, no error."""
 
@@ -78,7 +78,7 @@ class RunServiceAsyncStub(RunServiceStub):
     leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
     """
     DeleteRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.DeleteRunRequest, _runs_pb2.DeleteRunResponse]  # type: ignore[assignment]
-    """Deletes one run. NOT_FOUND unless allow_missing. Idempotent."""
+    """Deletes one run; a thread that is BUSY and has no other run in flight becomes IDLE. NOT_FOUND unless allow_missing. Idempotent."""
     GetActiveRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.GetActiveRunRequest, _runs_pb2.GetActiveRunResponse]  # type: ignore[assignment]
     """Reads the newest run of a thread that is pending or running; none is an empty response, no error."""
 
@@ -138,7 +138,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.DeleteRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.DeleteRunResponse, _abc.Awaitable[_runs_pb2.DeleteRunResponse]]:
-        """Deletes one run. NOT_FOUND unless allow_missing. Idempotent."""
+        """Deletes one run; a thread that is BUSY and has no other run in flight becomes IDLE. NOT_FOUND unless allow_missing. Idempotent."""
 
     @_abc_1.abstractmethod
     def GetActiveRun(
