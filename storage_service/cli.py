@@ -156,10 +156,10 @@ async def _serving(settings: Settings, lines: Lines, *, shares_port: bool = Fals
 
     async with open_store(settings) as store:
         server = Server(settings, store, lines, shares_port=shares_port)
-        await server.start()
         # What is loaded now stays: the collector need not walk it again and again.
         gc.collect()
         gc.freeze()
+        await server.start()
         yield server.port, Report(store.name, waits=bool(store.trouble()))
         logging.getLogger(__name__).info("stopping")
         await server.stop()

@@ -65,7 +65,8 @@ class Exchange:
         """Serve one stream to its end. Raises what it fails with."""
         if self._draining:
             raise errors.ShuttingDown()
-        if len(self._streams) >= self._limits.exchange_streams:
+        # Those that are being renewed go soon.
+        if sum(not stream.is_draining for stream in self._streams) >= self._limits.exchange_streams:
             raise errors.LimitReached("too many streams of the exchange at once")
         caller = self._pipeline.identify(context.invocation_metadata() or ())
         stream = Stream(self._pipeline, caller, self._limits, context)

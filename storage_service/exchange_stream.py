@@ -91,6 +91,11 @@ class Stream:
         # How long to wait for the client's end then, in seconds.
         self._farewell = math.inf
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether the end is announced."""
+        return self._draining
+
     def drain(self, farewell: float) -> None:
         """Announce the end, and end once all is answered and the client has had ``farewell`` seconds to end its side."""
         self._farewell = min(self._farewell, farewell)

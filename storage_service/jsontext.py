@@ -79,16 +79,21 @@ def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None 
     opened = text.count("[") + text.count("{")
     if opened + text.count(",") > MOST_VALUES:
         _check_count(_STRING.sub("", text))
-    value = _load(text, _checking(max_bytes - len(text)))
-    if kind is not None and type(value) is not kind:
+    is_deep, has_escapes = opened > max_depth, "\\u" in text
+    value = _load(text, _checking(max_bytes - len(text), pairs=is_deep or has_escapes))
+    if kind is not None and type(value) is not kind and not (kind is dict and type(value) is _Pairs):
         raise InvalidJson(f"must be a JSON {type_names[kind]}")
-    if opened > max_depth:
+    if is_deep:
         _check_depth(value, max_depth)
-    if "\\u" in text:
+    if has_escapes:
         _check_escapes(value)
 
 
-def _checking(room: int) -> json.JSONDecoder:
+class _Pairs(list[tuple[str, Any]]):
+    """An object with all of its keys, also those that come again: ``jsonb`` reads what it then leaves out."""
+
+
+def _checking(room: int, *, pairs: bool) -> json.JSONDecoder:
     """What reads a text to find out whether ``jsonb`` holds it; exponents may stand for ``room`` digits together."""
     left = room
 
@@ -115,7 +120,12 @@ def _checking(room: int) -> json.JSONDecoder:
             _check_digits(text)
         return 0.0
 
-    return json.JSONDecoder(parse_int=integer, parse_float=real, parse_constant=_refuse_constant)
+    return json.JSONDecoder(
+        parse_int=integer,
+        parse_float=real,
+        parse_constant=_refuse_constant,
+        object_pairs_hook=_Pairs if pairs else None,
+    )
 
 
 def _check_digits(number: str) -> None:
@@ -134,42 +144,33 @@ def _check_count(text: str) -> None:
 
 
 def _check_depth(value: Any, max_depth: int) -> None:
-    level = [value]
+    level = [value] if isinstance(value, list) else []
     for _ in range(max_depth):
-        level = [
-            child
-            for item in level
-            for child in (item.values() if type(item) is dict else item)
-            if type(child) is dict or type(child) is list
-        ]
+        level = [child for item in level for child in _children(item) if isinstance(child, list)]
         if not level:
             return
     raise InvalidJson(f"is nested deeper than {max_depth}")
 
 
+def _children(item: list[Any]) -> list[Any]:
+    return [value for _, value in item] if type(item) is _Pairs else item
+
+
 def _check_escapes(value: Any) -> None:
-    for text in _texts(value):
-        if "\x00" in text:
-            raise InvalidJson("holds the character U+0000")
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise InvalidJson("holds half of a surrogate pair") from None
-
-
-def _texts(value: Any) -> list[str]:
-    found: list[str] = []
     left = [value]
     while left:
         item = left.pop()
         if isinstance(item, str):
-            found.append(item)
-        elif isinstance(item, dict):
-            found.extend(item)
-            left.extend(item.values())
+            if "\x00" in item:
+                raise InvalidJson("holds the character U+0000")
+            try:
+                item.encode()
+            except UnicodeEncodeError:
+                raise InvalidJson("holds half of a surrogate pair") from None
         elif isinstance(item, list):
-            left.extend(item)
-    return found
+            left.extend(_children(item))
+            if type(item) is _Pairs:
+                left.extend(key for key, _ in item)
 
 
 def parse(text: str) -> Any:

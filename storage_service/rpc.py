@@ -11,10 +11,13 @@ grpc.aio enter by :meth:`Pipeline.answer`; so may any other way in that has byte
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import logging
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeVar
@@ -80,6 +83,8 @@ class Pipeline:
         self._limits = limits
         self._methods: dict[str, Method] = {}
         self._handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+        # What reads large requests.
+        self._readers = ThreadPoolExecutor(2, "requests")
         self._in_flight = 0
         self._bytes_in_flight = 0
         self._draining = False
@@ -184,7 +189,8 @@ class Pipeline:
         try:
             self.admit(len(data))
             try:
-                request, call = self._open(method, data, metadata, self._limits.stream_seconds, line)
+                caller = self._caller(method, metadata, line)
+                request, call = self._open(method, data, caller, self._limits.stream_seconds, line)
                 messages = method.handler(request, call)
                 while (message := await _within(anext(messages, None), call.seconds())) is not None:
                     response = self._encode(message)
@@ -229,22 +235,38 @@ class Pipeline:
         size = len(data)
         if not is_admitted:
             self.admit(size)
+        reading: Future[tuple[Message, Call]] | None = None
         try:
-            # What takes milliseconds to read is read beside the event loop.
-            opening = (method, data, identity, seconds, line)
-            request, call = self._open(*opening) if size < _LARGE else await asyncio.to_thread(self._open, *opening)
+            caller = self._caller(method, identity, line)
+            if size < _LARGE:
+                request, call = self._open(method, data, caller, seconds, line)
+            else:
+                # Others get a turn in between, as often as what reads it lets them.
+                reading = self._readers.submit(self._open, method, data, caller, seconds, line)
+                request, call = await asyncio.wrap_future(reading)
             return self._encode(await method.handler(request, call))
         finally:
-            self.leave(size)
+            if reading is None or reading.done():
+                self.leave(size)
+            else:
+                # The caller has gone, and the request is still being read.
+                reading.add_done_callback(functools.partial(self._leave_later, asyncio.get_running_loop(), size))
 
-    def _open(
-        self, method: Method, data: bytes, identity: Identity, seconds: float, line: Line
-    ) -> tuple[Message, Call]:
-        """Caller, decoding, owner and validation: all that comes before the method."""
+    def _leave_later(self, loop: asyncio.AbstractEventLoop, size: int, _: Future[Any]) -> None:
+        # A loop that has ended counts no more.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(self.leave, size)
+
+    def _caller(self, method: Method, identity: Identity, line: Line) -> Caller:
+        """Who calls, and may."""
         caller = identity if isinstance(identity, Caller) else self._callers.identify(identity)
         line.caller = caller.name
         if method.admin and "admin" not in caller.rights:
             raise errors.PermissionDenied('the method needs the right "admin"')
+        return caller
+
+    def _open(self, method: Method, data: bytes, caller: Caller, seconds: float, line: Line) -> tuple[Message, Call]:
+        """Decoding, owner and validation: all that comes between the caller and the method."""
         try:
             request = method.request.FromString(data)
         except DecodeError as error:

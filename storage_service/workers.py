@@ -56,8 +56,11 @@ class Report:
 
     def send(self) -> None:
         """Tell the supervisor."""
-        sys.stdout.write(json.dumps(asdict(self)) + "\n")
+        # On a line of its own, whatever was printed before.
+        sys.stdout.write("\n" + json.dumps(asdict(self)) + "\n")
         sys.stdout.flush()
+        # Nobody reads what is printed from now on.
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def end_with_supervisor() -> None:
@@ -247,9 +250,9 @@ class Workers:
                 # Ctrl-C is for the supervisor, which tells them.
                 start_new_session=True,
             )
-        except OSError as error:
-            # The system may have had no memory or no process to spare.
-            return 0, f"it could not be started: {error.strerror}"
+        except (OSError, RuntimeError) as error:
+            # The system may have had no memory, no process or no thread to spare.
+            return 0, f"it could not be started: {getattr(error, 'strerror', None) or error}"
         self._processes[number] = process
         try:
             problem = await self._start(number, process)

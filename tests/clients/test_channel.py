@@ -286,6 +286,16 @@ async def test_a_create_without_an_id_gets_one_and_keeps_it_when_it_is_sent_agai
     assert request.thread_id == ""
 
 
+async def test_a_request_id_makes_the_server_choose_the_id(fake: Fake) -> None:
+    # With ids of the client's the second sending of a program would be another create with the same request_id.
+    fake.answer("CreateThread", threads_pb2.CreateThreadResponse(), threads_pb2.CreateThreadResponse())
+    async with Connection(fake.target) as connection:
+        stub = connection.stub(threads_pb2_grpc.ThreadServiceStub)
+        for _ in range(2):
+            await stub.CreateThread(threads_pb2.CreateThreadRequest(owner_id="alice", request_id="r1"))
+    assert [(request.thread_id, request.request_id) for request in fake.requests] == [("", "r1")] * 2
+
+
 async def test_a_retried_drop_in_create_is_one_create(fake: Fake) -> None:
     fake.answer("CreateThread", UNAVAILABLE, threads_pb2.CreateThreadResponse())
     async with GrpcStorage(fake.target) as storage:

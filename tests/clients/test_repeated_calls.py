@@ -160,3 +160,13 @@ def test_it_may_be_begun_outside_of_its_loop() -> None:
         loop.run_until_complete(call)
     loop.run_until_complete(connection.close())
     loop.close()
+
+
+async def test_closing_the_connection_cancels_a_call_between_two_attempts(store: Store, connection: Connection) -> None:
+    store.fails = [grpc.StatusCode.UNAVAILABLE] * 4
+    call = put(connection)
+    await until_first_failure(call)
+    await connection.close()
+    assert (call.done(), call.cancelled()) == (True, True)
+    with pytest.raises(asyncio.CancelledError):
+        await call

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import islice
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from agentstorage.v1 import owner_pb2, server_pb2
 from storage_service.caller import Callers
+from storage_service.errors import LimitReached
 from storage_service.logs import JsonLines
 from storage_service.rpc import Pipeline
 from storage_service.settings import Limits
@@ -250,3 +252,27 @@ async def test_an_answer_of_another_type(service: Misbehaving, api: GrpcApi) -> 
 
     service.work = work
     assert (await failure_of(api.call("GetServerInfo"))).code is grpc.StatusCode.INTERNAL
+
+
+async def test_a_large_request_has_its_place_until_it_is_read(
+    service: Misbehaving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = Pipeline(MemoryStore(), Callers.open_to_all({"admin"}), Limits(bytes_in_flight=3 << 20))
+    pipeline.register(server_pb2.DESCRIPTOR.services_by_name["ServerService"], service)
+    method = pipeline.method("/agentstorage.v1.ServerService/GetServerInfo")
+    assert method is not None
+    is_read = threading.Event()
+    monkeypatch.setattr(pipeline, "_open", lambda *_: is_read.wait(10))
+    calls = [asyncio.create_task(pipeline.answer(method, b" " * (2 << 20), (), 5)) for _ in range(2)]
+    # The second finds no place beside the first, also when the caller of that has gone.
+    with pytest.raises(LimitReached):
+        await calls[1]
+    calls[0].cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calls[0]
+    with pytest.raises(LimitReached):
+        await pipeline.answer(method, b" " * (2 << 20), (), 5)
+    is_read.set()
+    async with asyncio.timeout(5):
+        await pipeline.idle(5)
+    pipeline.admit(3 << 20)

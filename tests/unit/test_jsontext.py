@@ -164,3 +164,15 @@ def test_a_text_holds_so_many_values_and_no_more() -> None:
     for text in ("[" + "1," * many + "1]", "[" + "[]," * many + "1]", "[" + '{"a":1},' * many + "1]"):
         with pytest.raises(jsontext.InvalidJson, match="more than 1000000 values"):
             jsontext.check(text, max_bytes=2**24)
+
+
+@pytest.mark.parametrize("first", ["[" * 101 + "]" * 101, r'"\u0000"', r'"\ud800"', r'{"\u0000": 1}'])
+def test_what_a_key_that_comes_again_replaces_is_checked_too(first: str) -> None:
+    # jsonb reads it before it leaves it out.
+    with pytest.raises(jsontext.InvalidJson):
+        jsontext.check(f'{{"a": {first}, "a": 1}}', max_bytes=1000)
+
+
+def test_a_long_text_of_brackets_is_not_deep() -> None:
+    jsontext.check('"' + "[" * 1000 + '"', max_bytes=2000)
+    jsontext.check('{"a": "' + "[" * 1000 + '"}', max_bytes=2000, kind=dict)

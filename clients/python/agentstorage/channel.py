@@ -90,7 +90,7 @@ class RepeatedCall(FutureCall, Call):
     when and how it ends, the last attempt answers.
     """
 
-    __slots__ = ("_task", "future")
+    __slots__ = ("__weakref__", "_task", "future")
 
     def __init__(
         self,
@@ -145,7 +145,18 @@ class _Closed:
 class _Callable:
     """Starts calls of one method."""
 
-    __slots__ = ("__weakref__", "_codec", "_exchange", "_inner", "_loop", "_method", "_source", "_target", "_timeout")
+    __slots__ = (
+        "__weakref__",
+        "_codec",
+        "_exchange",
+        "_inner",
+        "_loop",
+        "_method",
+        "_repeated",
+        "_source",
+        "_target",
+        "_timeout",
+    )
 
     def __init__(
         self,
@@ -166,10 +177,13 @@ class _Callable:
         self._timeout = timeout
         self._exchange = exchange
         self._codec = codec
+        self._repeated: weakref.WeakSet[RepeatedCall] = weakref.WeakSet()
 
     def let_go(self) -> None:
-        """Hold the channel no more: it is closed."""
+        """Hold the channel no more: it is closed, and with it end the calls that have a pause."""
         self._inner = _Closed()
+        for call in list(self._repeated):
+            call.cancel()
 
     def __call__(
         self,
@@ -185,7 +199,7 @@ class _Callable:
             # grpc would answer at once, or not, by a race; NaN is no time.
             raise ValueError("timeout must be more than 0 seconds")
         method = self._method
-        if method.id_field and not getattr(request, method.id_field):
+        if method.id_field and not getattr(request, method.id_field) and not getattr(request, "request_id", ""):
             request = _with_id(request, method.id_field)
         exchange = self._exchange
         # What is said of a single call, other than its time, is said of an RPC.
@@ -216,13 +230,15 @@ class _Callable:
             metadata = carried if not metadata else grpc.aio.Metadata(*carried, *metadata)
         method = self._method
         if method.expectation and timeout is not None and not _is_present(request, method.expectation):
-            return RepeatedCall(
+            call = RepeatedCall(
                 lambda left: self._inner(request, timeout=left, metadata=metadata, **options),
                 method,
                 self._target,
                 timeout,
                 self._loop,
             )
+            self._repeated.add(call)
+            return call
         return Call(
             self._inner(request, timeout=timeout, metadata=metadata, **options),
             method,

@@ -83,9 +83,13 @@ def _read(connection: Connection, statement: str, values: Sequence[Any], most_by
                 large = [place for place in range(result.nfields) if result.ftype(place) == _JSONB]
             transformer.set_pgresult(result, set_loaders=not rows)
             found = transformer.load_rows(0, result.ntuples, tuple)
-            size += sum([len(row[place]) for row in found for place in large if row[place]])
+            size += sum([_size(row[place]) for row in found for place in large if row[place]])
             rows += found
     return rows
+
+
+def _size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def _prepare(connection: Connection, statement: str) -> PQGen[bytes]:
@@ -96,7 +100,7 @@ def _prepare(connection: Connection, statement: str) -> PQGen[bytes]:
         return name
     pgconn = connection.pgconn
     if len(names) >= _MOST_PREPARED:
-        pgconn.send_close_prepared(names.pop(next(iter(names))))
+        pgconn.send_query(b"DEALLOCATE " + names.pop(next(iter(names))))
         yield from generators.execute(pgconn)
     name = b"r%d" % next(_numbers)
     pgconn.send_prepare(name, statement.encode())

@@ -76,7 +76,7 @@ def _insert_statement(table: Table[Any], owned: bool) -> str:
 
 
 # The condition that a row was made by a request, with ``{}`` in the place of the request's key: exactly the expression of the index.
-MADE_BY = "\"left\"(request_id, 32) = {} AND strpos(request_id, ':') = 0"
+MADE_BY = "\"left\"(request_id, 32) = {} AND strpos(request_id, ':') = 0 AND request_id <> ''"
 
 
 class Rows:

@@ -102,7 +102,7 @@ class Runs(Rows):
             " AND coalesce(r.owner_id, t.owner_id) IS NOT DISTINCT FROM t.owner_id ORDER BY r.created_at, r.id LIMIT 3),"
             f" missing AS (SELECT {thread} AS thread, {assistant} AS assistant),"
             f" taken AS (SELECT 1 FROM {RUNS.name} WHERE id = {values(run.run_id)} UNION ALL SELECT 1 FROM {RUNS.name}"
-            f" WHERE {MADE_BY.format(values(key_of_request(request_id)))}),"
+            f" WHERE {MADE_BY.format(values(key_of_request(request_id) or None))}),"
             f" run AS ({self._insert_if(RUNS, terms, _ADMITTED.format(strategy=strategy))} RETURNING *),"
             f" busy AS (UPDATE {THREADS.name} SET status = 'busy', updated_at = now(), state_updated_at = now()"
             f" WHERE id = {thread_id} AND EXISTS (SELECT FROM run))"
