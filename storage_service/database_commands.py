@@ -224,7 +224,7 @@ def _reported(report: Report) -> int:
     for line in report.lines():
         click.echo(line)
     if not report.is_complete:
-        would = "would be" if report.dry_run else "is not"
+        would = "would be" if report.dry_run else "is"
         raise click.ClickException(f"not everything {would} there: see what was refused and what clashes")
     return 0
 

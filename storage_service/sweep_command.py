@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
@@ -39,6 +40,8 @@ _LINES: Final = {
 @click.option("--dry-run", is_flag=True, help="Say what would be done and do nothing.")
 def sweep(owner: str | None, thread: str, older_than: float | None, dry_run: bool) -> None:
     """Delete what has outlived its time: threads, items, old checkpoints, and values that no checkpoint uses."""
+    if older_than is not None and not math.isfinite(older_than):
+        raise click.BadParameter("a number of days", param_hint="--older-than")
     settings = read_settings(migrate=False)
     if not settings.database_url:
         raise click.ClickException("DATABASE_URL is not set: this command needs a database")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from typing import Any
 
 import psycopg
@@ -11,9 +13,10 @@ from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.types import TASKS
 from langgraph.types import Send
 
+from storage_service.settings import Limits
 from storage_service.store.postgres.imports import other_database
-from storage_service.store.postgres.imports.checkpoints import CHECKPOINTS, VALUES
-from storage_service.store.postgres.imports.report import SourceError
+from storage_service.store.postgres.imports.checkpoints import CHECKPOINTS, Row, Table, import_checkpoints
+from storage_service.store.postgres.imports.report import Refused, SourceError
 from tests.adoption.imported import counted, from_postgres, tuples, unchanged
 from tests.adoption.runtimes import row, rows, statements
 from tests.langgraph.checkpoints import checkpoint, config, metadata, put
@@ -180,17 +183,49 @@ async def test_a_source_that_is_none(migrated: str, source: str, url: Callable[[
     assert "hunter2" not in str(raised.value)
 
 
+class Cut:
+    """A source whose session is ended when its first row has come."""
+
+    def __init__(self, opened: other_database.OtherDatabase, url: str) -> None:
+        self._opened = opened
+        self._url = url
+
+    async def rows(self, table: Table) -> AsyncGenerator[Row | Refused, None]:
+        async with aclosing(self._opened.rows(table)) as found:
+            yield await anext(found)
+            others = "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            statements(self._url, f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity {others}")
+            async for row in found:
+                yield row
+
+
 async def test_a_source_that_goes_away(migrated: str, source: str) -> None:
-    async with AsyncPostgresSaver.from_conn_string(source) as saver:
-        for number in range(3):
-            await put(saver, f"t{number}", {"a": [1]})
+    """A session that is ended is no end of the rows."""
+    # More than what is on its way already.
+    many = "SELECT 't', '', 'a', n::text, 'bytes', repeat('x', 9000)::bytea FROM generate_series(1, 3000) n"
+    statements(source, f"INSERT INTO checkpoint_blobs {many}")
     async with other_database.opened(source) as opened:
-        found = opened.rows(VALUES)
-        assert await anext(found)
-        statements(
-            source,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid()",
-        )
+        cut = Cut(opened, source)
         with pytest.raises(SourceError, match=r"the source can't be re.*check SOURCE_DATABASE_URL"):
-            await found.__anext__()
+            await import_checkpoints(migrated, cut, owner="alice", limits=Limits(), tell=print)
+    (there,) = rows(migrated, "SELECT count(*) FROM checkpoint_blobs")
+    assert there["count"] < 3000
+
+
+async def test_a_database_that_refuses_a_row_in_the_middle(migrated: str, source: str) -> None:
+    """The source is let go of, and not waited for."""
+    async with AsyncPostgresSaver.from_conn_string(source) as saver:
+        for number in range(600):
+            await put(saver, f"t{number}", {"a": [number]})
+    statements(
+        migrated,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION disk_full; END $$",
+        "CREATE TRIGGER refuse BEFORE INSERT ON checkpoint_blobs FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    with pytest.raises(psycopg.errors.DiskFull):
+        await asyncio.wait_for(from_postgres(migrated, source), 20)
+    assert rows(migrated, "SELECT * FROM langgraph_server.threads") == [], (
+        "the thread comes with its first row, or not at all"
+    )
+    statements(migrated, "DROP TRIGGER refuse ON checkpoint_blobs")
+    assert (await from_postgres(migrated, source))[0].is_complete

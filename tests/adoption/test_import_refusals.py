@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import sqlite3
@@ -46,6 +47,12 @@ STRANGE: dict[str, tuple[tuple[Any, ...], dict[str, Any], str]] = {
     ),
     "pickled": (("t", "x", b"..."), {"kind": "pickle"}, "t /  / x: it is neither msgpack nor JSON, but pickle"),
     "untyped": (("t", "x", b"..."), {"kind": None}, "t /  / x: it is neither msgpack nor JSON, but None"),
+    "a number": (("t", "x", 7), {}, "t /  / x: it is neither msgpack nor JSON"),
+    "metadata that are a number": (
+        ("t", "x", checkpoint(_VALUES)),
+        {"about": 7},
+        "t /  / x: its metadata can't be read",
+    ),
     "empty": (("t", "x", None), {}, "t /  / x: it is neither msgpack nor JSON"),
     "garbage": (("t", "x", b"\xc1..."), {}, "t /  / x: its bytes can't be read"),
     "garbage in JSON": (("t", "x", b"{"), {"kind": "json"}, "t /  / x: its bytes can't be read"),
@@ -105,12 +112,14 @@ async def test_a_write_that_cannot_come_over(migrated: str, file: Path) -> None:
         conn.execute(add, (0, "a", "msgpack", None))
         conn.execute(add, (1, "c" * 513, "msgpack", b"\xc0"))
         conn.execute(add, (2, "a", "pickle", b"as it is"))
+        conn.execute(add, (3, "a", "msgpack", 7))
         conn.commit()
     report, told = await from_sqlite(migrated, file)
-    counted(report, checkpoints=(1, 1, 0, 0, 0), writes=(4, 2, 0, 0, 2))
+    counted(report, checkpoints=(1, 1, 0, 0, 0), writes=(5, 2, 0, 0, 3))
     assert told == [
         "refused: writes: t /  / t0 / w / 0: it has no value",
         "refused: writes: t /  / t0 / w / 1: writes[0].channel: is longer than 512 bytes",
+        "refused: writes: t /  / t0 / w / 3: it has no value",
     ]
 
 
@@ -160,6 +169,15 @@ async def test_two_owners_with_files_of_their_own(migrated: str, tmp_path: Path)
     for owner in ("alice", "bob"):
         assert row(migrated, "threads", f"of {owner}")["owner_id"] == owner
         unchanged((await from_sqlite(migrated, tmp_path / owner, owner))[0])
+
+
+async def test_two_imports_at_once(migrated: str, file: Path) -> None:
+    for number in range(20):
+        thread(file, f"t{number}", 1, 2)
+    reports = await asyncio.gather(*(from_sqlite(migrated, file) for _ in range(3)))
+    assert [(report.is_complete, told) for report, told in reports] == [(True, [])] * 3
+    written = [report.counts["checkpoints"].written for report, _ in reports]
+    assert sum(written) == 40 == rows(migrated, "SELECT count(*) FROM checkpoints")[0]["count"]
 
 
 async def test_what_is_there_with_other_content_stays(migrated: str, file: Path) -> None:

@@ -186,7 +186,7 @@ async def test_delta_histories_are_those_of_the_saver(thread: Thread, saver: Asy
     }
     parent = None
     for id in "123456":
-        versions = {channel: id for channel in ("m", "f", "inline", "blob", "never")}
+        versions: dict[str, str | int | float] = {channel: id for channel in ("m", "f", "inline", "blob", "never")}
         put = checkpoint(id, kept.get(id, {}), versions)
         await saver.aput(config(thread, parent), put, {}, versions)
         for task, path in (("b", "~1"), ("a", "~2")):

@@ -77,8 +77,10 @@ def json_fields() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("method", "field"), json_fields())
 async def test_every_json_field_is_checked(api: Api, owner: str, method: str, field: str) -> None:
     for bad in ("{4711", '"4711\\u0000"', '{"4711": NaN}'):
+        request = request_of(method, {"owner_id": owner, field: bad})
+        send = api.stream if METHODS[method].server_streaming else api.call
         with pytest.raises(CallFailed) as caught:
-            await api.call(method, request_of(method, {"owner_id": owner, field: bad}))
+            await send(method, request)
         assert (caught.value.code.name, caught.value.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
         assert field in caught.value.message
         # Nothing of the request comes back.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import psycopg
 import pytest
 
 from agentstorage.v1 import threads_pb2 as pb
@@ -15,7 +17,6 @@ from storage_service.store.postgres import PostgresStore
 from tests.conformance.checkpoints import Thread
 from tests.conformance.expect import invalid
 from tests.conformance.rows import ASSISTANTS, RUNS, THREADS
-from tests.postgres_server import PostgresServer
 from tests.service import Api, DirectApi
 
 DELETE, KEEP = pb.THREAD_TTL_STRATEGY_DELETE, pb.THREAD_TTL_STRATEGY_KEEP_LATEST
@@ -137,8 +138,6 @@ async def default_api(request: pytest.FixtureRequest, stores: dict[str, Store]) 
         return
     beside = stores["postgres"]
     assert isinstance(beside, PostgresStore)
-    from dataclasses import replace
-
     store = PostgresStore(replace(beside.database.settings, thread_ttl=ttl))
     await store.start(30)
     yield DirectApi(build_pipeline(Settings(), store), "postgres")
@@ -146,7 +145,8 @@ async def default_api(request: pytest.FixtureRequest, stores: dict[str, Store]) 
 
 
 async def test_the_default_of_a_server(default_api: Api, owner: str) -> None:
-    api, default = default_api, (90, KEEP, 5400)
+    api = default_api
+    default: Any = (90, KEEP, 5400)
     row = await THREADS.create(api, owner)
     assert lives(row) == default
     assert lives(await THREADS.create(api, owner, ttl=HOUR)) == (60, DELETE, 3600)
@@ -175,10 +175,8 @@ async def test_a_run_keeps_its_threads_default(default_api: Api, owner: str) -> 
     assert lives(await THREADS.get(default_api, owner, thread.thread_id)) == (90, KEEP, 5400)
 
 
-def test_a_runtimes_writes_begin_it_anew(postgres_server: PostgresServer, stores: dict[str, Store], owner: str) -> None:
+def test_a_runtimes_writes_begin_it_anew(stores: dict[str, Store], owner: str) -> None:
     """It does not know the columns."""
-    import psycopg
-
     store = stores["postgres"]
     assert isinstance(store, PostgresStore)
     with psycopg.connect(store.database.settings.url, autocommit=True) as conn:

@@ -30,6 +30,8 @@ _POOL_OF = {
     "cron_ids": "cron_id",
     "new_thread_id": "thread_id",
     "before": "checkpoint_id",
+    "parent_checkpoint_id": "checkpoint_id",
+    "expected_parent_id": "checkpoint_id",
 }
 NAMESPACES = (
     ("a", "b"),
@@ -79,6 +81,24 @@ OBJECTS = (
     '{"a": 123456789012345678901234567890.10}',
     '{"a":\t[ ] ,\n"z":{"y" :"\\n\\t\\"\\/\\b"}}',
     '{"a": "\x7f\u2028"}',
+)
+#: Of checkpoints: which channels have which versions, and what else is read of them.
+CHECKPOINTS_JSON = (
+    '{"v": 4, "channel_versions": {"a": "1", "\u00e9": 2}, "channel_values": {"b": 1.50, "a": true}}',
+    '{"v": 4, "channel_versions": {"a": "2", "b": "1", "c": null}, "channel_values": {"c": null, "\u00e9": "x"}}',
+    '{"v": 4, "channel_versions": {"a": "1", "b": "2"}}',
+    '{"v": 3, "channel_versions": {"a": "1"}}',
+    '{"v": 1.0, "channel_versions": {"b": 1.0, "a": "2"}, "channel_values": {"b": [1]}}',
+    '{"channel_versions": [1], "channel_values": 7}',
+    "{}",
+)
+CHECKPOINT_METADATA = (
+    '{"run_id": "run-1", "step": 1}',
+    '{"run_id": "run-\u00e9"}',
+    '{"counters_since_delta_snapshot": {"a": [1, 1], "b": [1, 2]}}',
+    '{"delta_writes_versioned": true}',
+    '{"parents": {"": "state-1"}}',
+    '{"parents": {"": "state-3"}, "a": 1}',
 )
 BAD_JSON = (
     "{",
@@ -154,16 +174,26 @@ TEXTS = {
     "next": ("node", "é"),
     "remove_metadata_keys": ("a", "b", "owner", ""),
     "request_id": ("request-1", "request-2"),
+    "checkpoint_ns": ("", "", "", "sub:1", "sub", "a|sub:1"),
+    "channel": ("a", "b", "a", "é", "__pregel_tasks"),
+    "channels": ("a", "b", "é", "c"),
+    "version": ("1", "2", "1.0", "é", "\n"),
+    "task_id": ("t", "T", "é"),
+    "task_path": ("", "", "~p", "é"),
+    "type": ("msgpack", "empty", ""),
 }
 NUMBERS: dict[str, tuple[Any, ...]] = {
     "page_size": (0, 1, 2, 3, 1000, 1, 2, 2**31 - 1, -1),
     "offset": (0, 0, 0, 1, 2, 10000, 10001),
+    "index": (0, 1, 0, -1, -3, 2**31 - 1, -(2**31)),
+    "value": (b"", b"\x00\xff", b"x" * 1000),
     "limit": (0, 1, 2, 1000, 2**31 - 1),
     "max_depth": (0, 1, 2, 32),
     "version": (0, 1, 2, 3),
     "expected_version": (0, 1, 1, 2, 3),
     # Over when the next call comes, or long after the test.
     "ttl_minutes": (1e-6, 60.0, 5.5, 0.0, float("nan"), 1e-9),
+    "minutes": (60.0, 5.5, 1e-6, 0.0, -1.0, float("nan")),
     # Of vectors: whose squares and sums are exact, also in single precision.
     "values": (0.0, 1.0, 1.0, -0.5, 2.0, float("inf")),
     "vector": (0.0, 1.0, 1.0, -0.5, 2.0, 1e16),
@@ -185,6 +215,11 @@ def _text(field: Any, form: int) -> st.SearchStrategy[str]:
         return st.sampled_from(("[]", '[{"id": "1"}]', '[1.0, "a"]', "{}"))
     if name == "parent_checkpoint":
         return st.sampled_from(("", "null", '{"checkpoint_id": "state-1", "thread_id": "thread-1"}', '{"a": 1}', "[]"))
+    of = field.containing_type.name
+    if name == "checkpoint":
+        return st.sampled_from((*CHECKPOINTS_JSON * 3, *BAD_JSON, "[]"))
+    if name == "metadata" and of in ("PutCheckpointRequest", "CommitSuperstepRequest", "ListCheckpointsRequest"):
+        return st.sampled_from((*CHECKPOINT_METADATA * 3, *OBJECTS, *BAD_JSON))
     if form == options_pb2.FORMAT_JSON_OBJECT:
         return st.sampled_from((*OBJECTS, *OBJECTS, *OBJECTS, *BAD_JSON, "[]"))
     if form == options_pb2.FORMAT_JSON:
@@ -253,12 +288,16 @@ _OFTEN = frozenset(
 )
 
 
+#: Methods of which what is given is for them to find.
+_SEARCHES = ("Search", "Count", "GetRun", "DeleteRun", "GetCheckpoint", "GetDelta", "ListCheckpoints")
+
+
 def _field(field: Any) -> tuple[bool, Callable[[Draw, Any], None]]:
     """Whether a field is given nearly always, and what fills it."""
     name = field.name
     rule = field.GetOptions().Extensions[options_pb2.rule]
     request = field.containing_type.name
-    often = rule.required or (name in _OFTEN and not request.startswith(("Search", "Count", "GetRun", "DeleteRun")))
+    often = rule.required or (name in _OFTEN and not request.startswith(_SEARCHES))
     often = often and not (field.has_presence and name != "owner_id" and not rule.format)
     if name in ("namespace", "namespace_prefix"):
         spaces = st.sampled_from(NAMESPACES)
@@ -276,6 +315,8 @@ def _field(field: Any) -> tuple[bool, Callable[[Draw, Any], None]]:
         return False, lambda draw, message: message.end_time.FromJsonString(draw(times))
     if field.message_type is not None:
         inner = field.message_type
+        if not field.is_repeated:
+            return often, lambda draw, message: getattr(message, name).CopyFrom(_drawer(inner)(draw))
         sizes = st.integers(1, 4 if name == "operations" else 2)
 
         def fill(draw: Draw, message: Any) -> None:
@@ -317,4 +358,5 @@ def _family(service: str, *more: str) -> st.SearchStrategy[tuple[str, str, Messa
 
 ASSISTANTS, THREADS, RUNS = _family("AssistantService"), _family("ThreadService"), _family("RunService")
 CRONS, ITEMS = _family("CronService"), _family("StoreService", "GetOwnerUsage")
+CHECKPOINTS = _family("CheckpointService", "PutCheckpoint", "PutCheckpoint")
 METHODS_DRIVEN = frozenset(METHODS) - {"Truncate", "GetServerInfo"}

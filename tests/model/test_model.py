@@ -42,9 +42,11 @@ _FIRST: tuple[tuple[str, dict[str, Any]], ...] = (
     ("CreateRun", {"run_id": "run-1", "thread_id": "thread-1", "assistant_id": "assistant-1"}),
     ("CreateCron", {"cron_id": "cron-1", "assistant_id": "assistant-1", "schedule": "0 0 1 1 *"}),
     ("PutItem", {"namespace": ["a", "b"], "key": "k", "value": '{"a": 9.50}'}),
+    ("PutCheckpoint", {"thread_id": "thread-1", "checkpoint_id": "state-1", "checkpoint": '{"v": 4}'}),
     # These succeed only where chance names what is there.
     ("GetItem", {"namespace": ["a", "b"], "key": "k"}),
     ("SetLatestAssistantVersion", {"assistant_id": "assistant-1", "version": 1}),
+    ("GetDeltaChannelHistory", {"thread_id": "thread-1", "channels": ["a"]}),
 )
 
 
@@ -101,6 +103,10 @@ class Machine(RuleBasedStateMachine):
 
     @rule(drawn=requests.ITEMS)
     def items(self, drawn: tuple[str, str, Message]) -> None:
+        self.step(*drawn)
+
+    @rule(drawn=requests.CHECKPOINTS)
+    def checkpoints(self, drawn: tuple[str, str, Message]) -> None:
         self.step(*drawn)
 
     def step(self, method: str, owner: str, drawn: Message) -> None:

@@ -12,6 +12,8 @@ from psycopg import pq
 from psycopg.adapt import Buffer, Loader
 
 from storage_service.store.postgres import adapt
+from storage_service.store.postgres.adapt import Blobs, Integers, Texts
+from storage_service.store.postgres.database import _is_large
 from storage_service.store.postgres.lane import Lane, NotSent
 from tests.postgres_server import MakeDatabase, PostgresServer
 
@@ -233,3 +235,35 @@ async def test_a_statement_with_a_large_answer_is_known_for_a_while(lane: Lane) 
     await lane.send(statement, [300_000])
     assert lane.is_heavy(statement)
     assert not lane.is_heavy("SELECT 1")
+    rows = "SELECT n, CASE n WHEN 2 THEN decode(repeat('ab', $1::int), 'hex') END FROM generate_series(1, 3) AS n"
+    await lane.send(rows, [1000])
+    assert not lane.is_heavy(rows)
+    await lane.send(rows, [300_000])
+    assert lane.is_heavy(rows)
+
+
+async def test_arrays_go_in_binary_beside_other_values(lane: Lane, make_database: MakeDatabase) -> None:
+    statement = "SELECT $1::text, $2::text[], $3::bytea[], $4::int8, $5::int4[], $6::text"
+    filled = ["x", Texts(["", "null", 'é"{}\\', "a,b"]), Blobs([b"\x00\xff", None, b"", b"\\x"]), 7]
+    filled += [Integers([0, -1, 2**31 - 1, -(2**31)]), None]
+    empty = [None, Texts(), Blobs(), None, Integers(), ""]
+    connection = await psycopg.AsyncConnection.connect(
+        make_database(), autocommit=True, cursor_factory=psycopg.AsyncRawCursor
+    )
+    async with connection:
+        adapt.register(connection)
+        for values in (filled, empty):
+            expected = [tuple(values)]
+            assert await lane.send(statement, values) == expected
+            assert (
+                await (await connection.cursor(binary=True).execute(statement.encode(), values)).fetchall() == expected
+            )
+    large = Blobs([bytes(range(256)) * 4000])
+    assert await lane.send("SELECT $1::bytea[]", [large]) == [(list(large),)]
+
+
+def test_values_that_are_large_together_are_large() -> None:
+    assert _is_large(["x", Blobs([b"x" * 40_000, None, b"x" * 40_000])])
+    assert _is_large([Texts(["x" * 40_000] * 2)])
+    assert _is_large(["x" * 70_000])
+    assert not _is_large(["x" * 40_000, Blobs([b"x" * 40_000]), Texts(), Integers([1] * 1000), None, 7])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import psycopg
@@ -19,11 +18,11 @@ from storage_service.store.postgres import PostgresStore
 from storage_service.store.retention import Swept
 from storage_service.store.tables import THREADS
 from tests.conformance.checkpoints import Thread
-from tests.faults.conftest import cluster
+from tests.faults.conftest import cluster, shared_cluster
 from tests.faults.servers import serve
 from tests.service import Api, DirectApi
 
-__all__ = ["cluster", "serve"]
+__all__ = ["cluster", "serve", "shared_cluster"]
 
 
 @dataclass
@@ -76,6 +75,6 @@ def place(request: pytest.FixtureRequest, stores: dict[str, Store], owner: str) 
 
 
 @pytest.fixture
-async def places(stores: dict[str, Store], owner: str) -> AsyncIterator[list[Place]]:
+async def places(stores: dict[str, Store], owner: str) -> list[Place]:
     """Both backends, with the same owner."""
-    yield [Place(store, DirectApi(build_pipeline(Settings(), store), name), owner) for name, store in stores.items()]
+    return [Place(store, DirectApi(build_pipeline(Settings(), store), name), owner) for name, store in stores.items()]

@@ -136,7 +136,9 @@ def history(seed: int) -> list[dict[str, Any]]:
         for step in range(dice.randint(2, 14)):
             parent, known = dice.choice(own[-3:]) if own else ("", {})
             id, versions = id_at(60 - step * pace, step), dict(known)
-            inline, counters, channels = {}, {}, []
+            inline: dict[str, bool] = {}
+            counters: dict[str, list[int]] = {}
+            channels: list[dict[str, Any]] = []
             for name in ("p", "m", "n"):
                 is_delta, is_snapshot, is_changed = name != "p", dice.random() < 0.25, dice.random() < 0.7
                 if is_changed:
@@ -165,10 +167,10 @@ def history(seed: int) -> list[dict[str, Any]]:
 
 
 async def write_history(thread: Thread, puts: list[dict[str, Any]]) -> None:
-    for put in puts:
-        fields = {name: put[name] for name in put if name != "channel"}
+    for one in puts:
+        fields = {name: one[name] for name in one if name != "channel"}
         await thread.put(**fields)
-        await thread.put_writes(put["id"], write("t", 0, put["channel"], put["id"].encode()), ns=put["ns"])
+        await thread.put_writes(one["id"], write("t", 0, one["channel"], one["id"].encode()), ns=one["ns"])
 
 
 async def reads(thread: Thread, ns: str, id: str) -> tuple[pb.Checkpoint, Any] | None:
@@ -188,7 +190,7 @@ async def reads(thread: Thread, ns: str, id: str) -> tuple[pb.Checkpoint, Any] |
 @pytest.mark.parametrize("seed", range(24))
 async def test_what_is_kept_reads_as_before(places: list[Place], seed: int) -> None:
     puts = history(seed)
-    made = [(put["ns"], put["id"]) for put in puts]
+    made = [(one["ns"], one["id"]) for one in puts]
     newest = {ns: max(id for other, id in made if other == ns) for ns, _ in made}
     bound = before_days(30)
     left = []
@@ -256,8 +258,7 @@ async def test_values_that_came_ahead_of_their_checkpoint_stay(place: Place) -> 
     thread = place.thread()
     await unused(thread)
     await place.age(thread, 10 * DAY)
-    large = {"channels": [value("large", "5", b"large")]}
-    await thread.put(id_at(0), id_at(1), checkpoint="", **large)
+    await thread.put(id_at(0), id_at(1), checkpoint="", channels=[value("large", "5", b"large")])
     assert await prune(place) == Counter()
     id = id_at(0)
     await thread.put(id, id_at(1), checkpoint=document({"large": "5", "b": "1"}))

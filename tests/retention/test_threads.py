@@ -148,7 +148,7 @@ async def test_a_thread_that_is_at_work_stays(place: Place, ttl: dict[str, Any])
 
 async def test_anothers_run_does_not_hold_a_thread(place: Place, other: str) -> None:
     thread = await create(place)
-    run = {"thread_id": thread.id, "status": "RUN_STATUS_RUNNING", "record_only": True}
+    run: dict[str, Any] = {"thread_id": thread.id, "status": "RUN_STATUS_RUNNING", "record_only": True}
     with not_found("thread", thread.id):
         await RUNS.create(place.api, other, **run)
     assert await place.expire() == Counter(threads=1)

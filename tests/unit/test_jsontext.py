@@ -146,6 +146,32 @@ def test_merge_is_that_of_jsonb(postgres: psycopg.Connection[Any], left: str, ri
     assert jsontext.merge(left, right, tuple(remove)) == row[0]
 
 
+@thorough
+@given(document=OBJECTS, path=st.lists(st.sampled_from(["a", "b", "ab", "é", ""]), min_size=1, max_size=3))
+def test_what_lies_at_a_path_is_that_of_jsonb(
+    postgres: psycopg.Connection[Any], document: str, path: list[str]
+) -> None:
+    # Of arrays jsonb takes numbers as a path, which are not asked for here.
+    row = postgres.execute("SELECT %s::jsonb #>> %s::text[]", (document, path)).fetchone()
+    assert row is not None
+    assert jsontext.text_at(document, *path) == row[0]
+
+
+@thorough
+@given(document=OBJECTS, key=st.sampled_from(["a", "b", "é"]))
+def test_members_are_those_of_jsonb(postgres: psycopg.Connection[Any], document: str, key: str) -> None:
+    rows = postgres.execute(
+        "SELECT key, value::text, (d -> %s) ->> key FROM (SELECT %s::jsonb) AS x (d),"
+        " jsonb_each(CASE jsonb_typeof(d -> %s) WHEN 'object' THEN d -> %s END)",
+        (key, document, key, key),
+    ).fetchall()
+    found = jsontext.members(document, key)
+    assert found == {name: value for name, value, _ in rows}
+    assert {name: jsontext.text_of(value) for name, value in found.items() if value != "null"} == {
+        name: text for name, _, text in rows if text is not None
+    }
+
+
 def test_helpers() -> None:
     assert jsontext.pick('{"a": 1, "b": 2}', "b") == '{"b": 2}'
     assert jsontext.pick('{"a": 1}', "b") == "{}"

@@ -19,6 +19,7 @@ from storage_service.store.where import (
     Equals,
     HasText,
     LabelsMatch,
+    Less,
     NoneOf,
     OneOf,
     StartsWith,
@@ -117,6 +118,7 @@ def conditions() -> list[tuple[Table[Any], Where]]:
     for text in TEXTS:
         found += [(ITEMS, Equals("key", text)), (ITEMS, OneOf("key", (text, "a"))), (ITEMS, StartsWith("key", text))]
         found += [(ASSISTANTS, Equals("assistant_id", text)), (ASSISTANTS, OneOf("assistant_id", (text, "absent")))]
+        found += [(ITEMS, Less("key", text)), (ASSISTANTS, Less("assistant_id", text))]
         found += [(ITEMS, NoneOf("key", (text, "a"))), (ASSISTANTS, NoneOf("assistant_id", (text, "absent")))]
         if text:
             found.append((ASSISTANTS, HasText("name", text)))

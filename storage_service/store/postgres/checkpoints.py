@@ -13,6 +13,7 @@ from storage_service.store.postgres.checkpoint_reads import (
     OWNER,
     Arg,
     CheckpointReads,
+    first,
     kept_blob,
     lacking,
     sends_of,
@@ -295,8 +296,8 @@ def _gone(condition: str) -> str:
         f' freed ("thread_id", "checkpoint_ns", "channel", "version") AS (SELECT c."thread_id", c."checkpoint_ns", v.key, v.value'
         f" FROM gone AS c CROSS JOIN LATERAL {versions('c')} AS v"
         f' EXCEPT SELECT c."thread_id", c."checkpoint_ns", v.key, v.value'
-        f' FROM (SELECT DISTINCT "thread_id", "checkpoint_ns" FROM gone) AS n CROSS JOIN LATERAL'
-        f' (SELECT * FROM {CHECKPOINTS.name} AS x WHERE x."thread_id" = n."thread_id" AND x."checkpoint_ns" = n."checkpoint_ns"'
+        f' FROM (SELECT DISTINCT "thread_id" FROM gone) AS n CROSS JOIN LATERAL'
+        f' (SELECT * FROM {CHECKPOINTS.name} AS x WHERE x."thread_id" = n."thread_id"'
         f' AND (x."thread_id", x."checkpoint_ns", x."checkpoint_id") NOT IN (SELECT {_KEY} FROM gone) OFFSET 0) AS c'
         f" CROSS JOIN LATERAL {versions('c')} AS v),"
         f" gone_blobs AS (DELETE FROM {CHECKPOINT_BLOBS.name} WHERE ctid = ANY (ARRAY(SELECT x.ctid FROM freed AS f"
@@ -318,6 +319,7 @@ def pruning(own: str, arg: Arg, by_age: bool = False) -> str:
     counters = "\"metadata\" -> 'counters_since_delta_snapshot'"
     inlined = "\"checkpoint\" -> 'channel_values'"
     began = "\"metadata\" -> 'parents' ->> ''"
+    root = f"{CHECKPOINTS.name} AS c WHERE {rows} AND c.checkpoint_ns = '' AND c.checkpoint_id = h.{began}"
 
     def old(id: str) -> str:
         return f"({id} < {arg('before')} AND {id} ~ '{TIMED_ID}')" if by_age else "true"
@@ -337,14 +339,14 @@ def pruning(own: str, arg: Arg, by_age: bool = False) -> str:
     return (
         f"WITH RECURSIVE heads AS (SELECT DISTINCT ON (checkpoint_ns) * FROM {CHECKPOINTS.name} WHERE {rows}"
         f" ORDER BY checkpoint_ns DESC, checkpoint_id DESC), tops AS (SELECT * FROM heads{later}),"
-        f" delta AS (SELECT c.checkpoint_ns, k AS channel FROM {CHECKPOINTS.name} AS c CROSS JOIN LATERAL"
+        f" delta AS MATERIALIZED (SELECT c.checkpoint_ns, k AS channel FROM {CHECKPOINTS.name} AS c CROSS JOIN LATERAL"
         f" jsonb_object_keys(CASE jsonb_typeof(c.{counters}) WHEN 'object' THEN c.{counters} END) AS k WHERE {rows}"
         f" UNION SELECT c.checkpoint_ns, v.key FROM {CHECKPOINTS.name} AS c CROSS JOIN LATERAL"
         f" jsonb_each(CASE jsonb_typeof(c.{inlined}) WHEN 'object' THEN c.{inlined} END) AS v"
-        f" WHERE {rows} AND v.value = 'true' AND EXISTS (SELECT FROM {kept_blob('c', 'v.key')})"
-        f" UNION SELECT h.checkpoint_ns, v.key FROM tops AS h CROSS JOIN LATERAL {versions('h')} AS v"
-        f" WHERE EXISTS (SELECT FROM {CHECKPOINTS.name} AS c WHERE {rows} AND c.checkpoint_ns = h.checkpoint_ns"
-        " AND c.metadata -> 'delta_writes_versioned' IS NOT NULL)),"
+        f" WHERE {rows} AND v.value = 'true' AND {first(kept_blob('c', 'v.key'))}"
+        f" UNION SELECT h.checkpoint_ns, v.key FROM (SELECT DISTINCT checkpoint_ns FROM {CHECKPOINTS.name} WHERE {rows}"
+        " AND metadata -> 'delta_writes_versioned' IS NOT NULL) AS marked JOIN tops AS h ON h.checkpoint_ns = marked.checkpoint_ns"
+        f" CROSS JOIN LATERAL {versions('h')} AS v),"
         # The newest ones, and one ancestor after the other, as long as there is a channel whose value it takes more to build.
         " chain AS (SELECT h.thread_id, h.checkpoint_ns, h.checkpoint_id, h.parent_checkpoint_id,"
         f" {lacking('h', _DELTA_OF_HEAD)} AS wanted FROM tops AS h"
@@ -353,10 +355,10 @@ def pruning(own: str, arg: Arg, by_age: bool = False) -> str:
         " AND p.checkpoint_ns = c.checkpoint_ns AND p.checkpoint_id = c.parent_checkpoint_id"
         " AND p.checkpoint_id < c.checkpoint_id LIMIT 1) AS a WHERE c.wanted <> '{}'),"
         " needed AS (SELECT checkpoint_ns, checkpoint_id FROM chain UNION SELECT h.checkpoint_ns, h.parent_checkpoint_id"
-        f" FROM tops AS h WHERE EXISTS (SELECT FROM {sends_of('h')})),"
+        f" FROM tops AS h WHERE {first(sends_of('h'))}),"
         # The namespace of a subgraph's call has a task's id after ":"; it goes with the checkpoint that the call began from.
         f" calls AS (SELECT h.checkpoint_ns FROM heads AS h WHERE strpos(h.checkpoint_ns, ':') > 0 AND {old('h.checkpoint_id')}"
-        f" AND EXISTS (SELECT FROM {CHECKPOINTS.name} AS c WHERE {rows} AND c.checkpoint_ns = '' AND c.checkpoint_id = h.{began})"
+        f" AND {first(root)}"
         f" AND {old(f'h.{began}')} AND ('', h.{began}) NOT IN (SELECT checkpoint_ns, checkpoint_id FROM needed)),"
         " kept AS (SELECT * FROM needed WHERE checkpoint_ns NOT IN (SELECT checkpoint_ns FROM calls)),"
         f" {_gone(chosen)},"

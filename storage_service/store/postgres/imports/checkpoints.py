@@ -6,7 +6,8 @@ A source gives the rows of each table as they are to be. The checkpoints come la
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, Protocol, TypeAlias
@@ -159,7 +160,7 @@ TABLES: Final = (VALUES, WRITES, CHECKPOINTS)
 class Source(Protocol):
     """Where checkpoints come from."""
 
-    def rows(self, table: Table) -> AsyncIterator[Row | Refused]:
+    def rows(self, table: Table) -> AsyncGenerator[Row | Refused, None]:
         """The rows of a table, thread by thread, as they are to be here; or why one cannot be. Raises SourceError."""
         ...
 
@@ -170,6 +171,8 @@ _MAKE_THREADS = (
     f" FROM unnest(%(ids)s::text[]) AS t (id) WHERE NOT {_TAKEN} ORDER BY id ON CONFLICT (id) DO NOTHING"
 )
 _OWNERS = "SELECT id, owner_id FROM langgraph_server.threads WHERE id = ANY (%s) ORDER BY id FOR KEY SHARE"
+# Values that no checkpoint uses yet are swept away, but for those of a thread that somebody else holds.
+_HOLD = "SELECT FROM langgraph_server.threads WHERE id = ANY (%s) ORDER BY id FOR KEY SHARE"
 _OWNERLESS = f"SELECT id FROM unnest(%s::text[]) AS t (id) WHERE {_TAKEN}"
 
 
@@ -187,16 +190,20 @@ async def import_checkpoints(
     Threads that are not there are made, and are the owner's; the rows of a thread that is not the owner's are refused. What is there stays
     as it is. Raises SourceError, MigrationError and psycopg.Error.
     """
-    async with opened(conninfo) as conn:
-        work = _Import(conn, owner, Report(tell, dry_run=dry_run), limits)
+    async with opened(conninfo) as conn, opened(conninfo) as holder, holder.transaction(force_rollback=True):
+        await holder.execute("SELECT set_config('idle_in_transaction_session_timeout', '0', true)")
+        work = _Import(conn, holder, owner, Report(tell, dry_run=dry_run), limits)
         for table in TABLES:
             await work.copy(source, table)
+        # Whoever lost its hold with its connection can't say that everything is there.
+        await holder.execute("SELECT 1")
         return work.report
 
 
 class _Import:
-    def __init__(self, conn: Connection, owner: str, report: Report, limits: Limits) -> None:
+    def __init__(self, conn: Connection, holder: Connection, owner: str, report: Report, limits: Limits) -> None:
         self._conn = conn
+        self._holder = holder
         self._owner = owner
         self.report = report
         requests: tuple[type[Message], ...] = (pb.PutCheckpointRequest, pb.PutWritesRequest)
@@ -211,20 +218,23 @@ class _Import:
         counts = self.report.of(table.kind)
         batch: list[Row] = []
         room = _BATCH_BYTES
-        async for row in source.rows(table):
-            counts.read += 1
-            refused = row if isinstance(row, Refused) else self._refusal(table, row)
-            if refused:
-                self.report.refuse(table.kind, refused)
-                if table is VALUES and not isinstance(row, Refused):
-                    self._without.add(row[: table.key])
-                continue
-            assert not isinstance(row, Refused)  # noqa: S101 - a Refused is true
-            batch.append(row)
-            room -= sum(len(value) for value in row if isinstance(value, str | bytes))
-            if room <= 0 or len(batch) == _BATCH_ROWS:
-                await self._deliver(table, batch)
-                batch, room = [], _BATCH_BYTES
+        # A source that is left in the middle is to let go of what it reads from.
+        async with aclosing(source.rows(table)) as rows:
+            async for row in rows:
+                counts.read += 1
+                if isinstance(row, Refused):
+                    self.report.refuse(table.kind, row)
+                    continue
+                if refused := self._refusal(table, row):
+                    self.report.refuse(table.kind, refused)
+                    if table is VALUES:
+                        self._without.add(row[: table.key])
+                    continue
+                batch.append(row)
+                room -= sum(len(value) for value in row if isinstance(value, str | bytes))
+                if room <= 0 or len(batch) == _BATCH_ROWS:
+                    await self._deliver(table, batch)
+                    batch, room = [], _BATCH_BYTES
         if batch:
             await self._deliver(table, batch)
 
@@ -257,6 +267,8 @@ class _Import:
                 written = set(await cursor.fetchall())
         if not rows:
             return
+        if table is VALUES and not self.report.dry_run:
+            await self._holder.execute(_HOLD, (sorted({row[0] for row in rows}),))
         cursor = self._conn.cursor(row_factory=tuple_row)
         await cursor.execute(sql.SQL(table.look), table.arrays([row[: table.key] for row in rows]))
         there = {found[:-1]: found[-1] async for found in cursor}

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from typing import Any, cast
 
 import psycopg
 from psycopg import AsyncConnection, sql
@@ -36,7 +36,7 @@ class OtherDatabase:
         self._conn = conn
         self._columns = columns
 
-    async def rows(self, table: Table) -> AsyncIterator[Row | Refused]:
+    async def rows(self, table: Table) -> AsyncGenerator[Row | Refused, None]:
         """See ``Source``."""
         there = self._columns[table.name]
         columns = [
@@ -47,8 +47,10 @@ class OtherDatabase:
         query = f"SELECT {', '.join(columns)} FROM {table.name} ORDER BY {keys}"
         try:
             # Row by row, as the reader takes them, however many there are.
-            async for row in self._conn.cursor(row_factory=tuple_row).stream(sql.SQL(query)):
-                yield row
+            stream = cast("AsyncGenerator[Row, None]", self._conn.cursor(row_factory=tuple_row).stream(sql.SQL(query)))
+            async with aclosing(stream) as rows:
+                async for row in rows:
+                    yield row
         except psycopg.Error as error:
             raise _failed(error) from error
 

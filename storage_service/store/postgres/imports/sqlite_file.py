@@ -11,14 +11,14 @@ import hashlib
 import json
 import math
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-import ormsgpack
+import ormsgpack  # what LangGraph's serializer is made with, and comes with it
 from langgraph.checkpoint.base import get_serializable_checkpoint_metadata
 from langgraph.checkpoint.serde.jsonplus import EXT_DELTA_SNAPSHOT, JsonPlusSerializer
 from langgraph.checkpoint.serde.types import TASKS, _DeltaSnapshot
@@ -57,7 +57,7 @@ class SqliteFile:
         self._conn = conn
         self._has_task_path = has_task_path
 
-    async def rows(self, table: Table) -> AsyncIterator[Row | Refused]:
+    async def rows(self, table: Table) -> AsyncGenerator[Row | Refused, None]:
         """See ``Source``."""
         kinds: dict[str, Callable[[], Iterator[Row | Refused]]] = {
             VALUES.name: self._values,
@@ -77,10 +77,11 @@ class SqliteFile:
             " FROM writes ORDER BY thread_id, checkpoint_ns, checkpoint_id, task_id, idx"
         )
         for *place, value, task_path in self._conn.execute(query):
-            if value is None:
+            data = _bytes(value)
+            if data is None:
                 yield Refused(shown(place[:5]), "it has no value")
             else:
-                yield (*place, _bytes(value), task_path)
+                yield (*place, data, task_path)
 
     def _values(self) -> Iterator[Row | Refused]:
         for row in self._checkpoint_rows():
@@ -117,7 +118,11 @@ class SqliteFile:
 def opened(file: str) -> Iterator[SqliteFile]:
     """Opens a file to be read only. Raises SourceError for what is no file of LangGraph's checkpoints."""
     path = Path(file)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError as error:
+        raise SourceError(f"{path} can't be read: {error.strerror}") from error
+    if not is_file:
         raise SourceError(f"{path} is not there, or is no file")
     try:
         with closing(_connected(path)) as conn:
@@ -167,20 +172,22 @@ def _columns(conn: sqlite3.Connection, table: str) -> set[str]:
     return {row[0] for row in conn.execute("SELECT name FROM pragma_table_info(?)", (table,))}
 
 
-def _bytes(value: Any) -> bytes:
-    """A blob, which SQLite gives as a text where it was put in as one."""
-    return value.encode(errors="surrogateescape") if isinstance(value, str) else bytes(value)
+def _bytes(value: Any) -> bytes | None:
+    """A blob, which SQLite gives as a text where it was put in as one; None for a number, and for nothing."""
+    data = value.encode(errors="surrogateescape") if isinstance(value, str) else value
+    return data if isinstance(data, bytes) else None
 
 
-def _loaded(kind: Any, data: Any) -> dict[str, Any]:
+def _loaded(kind: Any, value: Any) -> dict[str, Any]:
     """The checkpoint, with its objects as they are."""
+    data = _bytes(value)
     if data is None or kind not in ("msgpack", "json"):
         if isinstance(kind, str) and "+" in kind:
             raise _UnreadableError(f"it is encrypted ({shown((kind,))}), and only a program with the key can read it")
         raise _UnreadableError(f"it is neither msgpack nor JSON, but {shown((kind,))}")
     try:
         # What JSON holds of objects are objects of JSON.
-        found = json.loads(_bytes(data)) if kind == "json" else _SERIALIZER.loads_typed((kind, _bytes(data)))
+        found = json.loads(data) if kind == "json" else _SERIALIZER.loads_typed((kind, data))
     except (ValueError, RecursionError) as error:
         raise _UnreadableError("its bytes can't be read") from error
     if not isinstance(found, dict) or not isinstance(found.get("channel_versions"), dict):
@@ -191,7 +198,7 @@ def _loaded(kind: Any, data: Any) -> dict[str, Any]:
 def _metadata(about: Any) -> str:
     """The metadata as LangGraph's Postgres savers keep them."""
     try:
-        found: Any = {} if about is None else json.loads(_bytes(about))
+        found: Any = {} if about is None else json.loads(_bytes(about) or "")
         return json.dumps(get_serializable_checkpoint_metadata({}, found), ensure_ascii=False)
     except (ValueError, RecursionError, AttributeError) as error:
         raise _UnreadableError("its metadata can't be read") from error
