@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agentstorage.v1 import options_pb2 as options
 from tests.conformance.expect import invalid
 from tests.conformance.rows import THREADS
-from tests.service import METHODS, Api, CallFailed, request_of
+from tests.service import METHODS, Api, CallFailed
 
 # What is sent, and what comes back: keys by length and then bytes, the last of equal keys, numbers with every digit.
 KEPT = [
@@ -77,10 +79,10 @@ def json_fields() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("method", "field"), json_fields())
 async def test_every_json_field_is_checked(api: Api, owner: str, method: str, field: str) -> None:
     for bad in ("{4711", '"4711\\u0000"', '{"4711": NaN}'):
-        request = request_of(method, {"owner_id": owner, field: bad})
+        fields: dict[str, Any] = {"owner_id": owner, field: bad}
         send = api.stream if METHODS[method].server_streaming else api.call
         with pytest.raises(CallFailed) as caught:
-            await send(method, request)
+            await send(method, **fields)
         assert (caught.value.code.name, caught.value.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
         assert field in caught.value.message
         # Nothing of the request comes back.
