@@ -30,7 +30,10 @@ async def test_what_langgraph_makes_is_what_is_expected(empty: str) -> None:
     # What the service added, and nothing of LangGraph's.
     assert "ix_checkpoints_run" in report.tables[0].partition("; beside them ")[2]
     assert report.tables[2].startswith("public.checkpoint_writes: 9 of 9 columns (")
-    assert report.tables[3] == "public.checkpoint_migrations: 1 of 1 columns (v), 1 of 1 indexes (checkpoint_migrations_pkey)"
+    assert (
+        report.tables[3]
+        == "public.checkpoint_migrations: 1 of 1 columns (v), 1 of 1 indexes (checkpoint_migrations_pkey)"
+    )
     printed = report.lines()
     assert printed[2:7] == [
         "checkpoint tables, beside those of langgraph-checkpoint-postgres 3.2:",
