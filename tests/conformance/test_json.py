@@ -7,7 +7,7 @@ import pytest
 from agentstorage.v1 import options_pb2 as options
 from tests.conformance.expect import invalid
 from tests.conformance.rows import THREADS
-from tests.service import METHODS, Api, CallFailed, request_of
+from tests.service import METHODS, Api, CallFailed
 
 # What is sent, and what comes back: keys by length and then bytes, the last of equal keys, numbers with every digit.
 KEPT = [
@@ -77,11 +77,9 @@ def json_fields() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("method", "field"), json_fields())
 async def test_every_json_field_is_checked(api: Api, owner: str, method: str, field: str) -> None:
     for bad in ("{4711", '"4711\\u0000"', '{"4711": NaN}'):
+        ask = api.stream if METHODS[method].server_streaming else api.call
         with pytest.raises(CallFailed) as caught:
-            if METHODS[method].server_streaming:
-                await api.stream(method, **{"owner_id": owner, field: bad})
-            else:
-                await api.call(method, request_of(method, {"owner_id": owner, field: bad}))
+            await ask(method, **{"owner_id": owner, field: bad})
         assert (caught.value.code.name, caught.value.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
         assert field in caught.value.message
         # Nothing of the request comes back.

@@ -12,6 +12,7 @@ from storage_service.store.postgres import DatabaseSettings, PostgresStore
 from storage_service.store.retention import Swept
 from tests.faults.servers import until
 from tests.postgres_server import MakeDatabase
+from tests.retention.conftest import expire
 from tests.retention.histories import id_at
 
 ROWS = 10_000
@@ -53,7 +54,7 @@ async def scans(url: str) -> dict[str, int]:
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as conn:
 
         async def are_gone() -> bool:
-            return (await (await conn.execute(others)).fetchall())[0][0] == 0
+            return not (await (await conn.execute(others)).fetchall())[0][0]
 
         await until(are_gone, 10)
         return dict(await (await conn.execute(_SCANS)).fetchall())
@@ -70,7 +71,7 @@ async def test_no_whole_table_is_read(make_database: MakeDatabase) -> None:
         assert not store.trouble()
         found: Swept = Counter()
         for scope in scopes:
-            found += await Sweep(store, scope).expired() + await Sweep(store, scope).checkpoints(before_days(5))
+            found += await expire(Sweep(store, scope)) + await Sweep(store, scope).checkpoints(before_days(5))
         await store.close()
         return found
 
