@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from storage_service.caller import AllOwners, Scope
@@ -62,18 +63,22 @@ class Sweep:
     thread_id: str = ""
     rests: bool = False
 
-    async def expired(self) -> Swept:
-        """End the time of threads, and delete the items, whose time is over."""
+    async def threads(self) -> Swept:
+        """End the time of threads whose time is over."""
 
-        async def threads(limit: int) -> Swept | None:
+        async def step(limit: int) -> Swept | None:
             return await self.store.seen_by(self.scope).sweep_threads(limit, self.thread_id) or None
 
-        async def items(limit: int) -> Swept | None:
+        return await in_batches(step, rests=self.rests)
+
+    async def items(self) -> Swept:
+        """Delete the items whose time is over; a thread has none."""
+
+        async def step(limit: int) -> Swept | None:
             swept = await self.store.seen_by(self.scope).sweep_items(limit)
             return swept if swept.total() else None
 
-        swept = await in_batches(threads, rests=self.rests)
-        return swept if self.thread_id else swept + await in_batches(items, rests=self.rests)
+        return Counter() if self.thread_id else await in_batches(step, rests=self.rests)
 
     async def checkpoints(self, before: str) -> Swept:
         """Delete the checkpoints made before a time that are not needed ("" for none), and values that no checkpoint uses."""
@@ -130,20 +135,25 @@ class Sweeper:
         while True:
             # Replicas that started together do not sweep together.
             await asyncio.sleep(self._seconds * random.uniform(0.5, 1.5))  # noqa: S311 - spreads the replicas
-            if self._store.trouble():
-                continue
-            try:
-                await self._pass()
-            except Failure as failure:
-                log.warning("the sweep was broken off: %s", failure.message)
-            # What is wrong with one pass must not end all others.
-            except Exception as error:
-                log.error("the sweep failed", exc_info=error)
+            await self._pass()
 
     async def _pass(self) -> None:
         sweep = Sweep(self._store, rests=True)
-        swept = await sweep.expired()
-        if await self._store.claim("checkpoints", _DAY):
-            swept += await sweep.checkpoints(before_days(self._days) if self._days else "")
+        swept: Swept = Counter()
+        for part in (sweep.threads, sweep.items, partial(self._checkpoints, sweep)):
+            if self._store.trouble():
+                break
+            try:
+                swept += await part()
+            except Failure as failure:
+                log.warning("the sweep was broken off: %s", failure.message)
+            # What is wrong with one part must not end the others, nor what comes after.
+            except Exception as error:
+                log.error("the sweep failed", exc_info=error)
         if swept:
             log.info("swept", extra={"fields": dict(swept)})
+
+    async def _checkpoints(self, sweep: Sweep) -> Swept:
+        if not await self._store.claim("checkpoints", _DAY):
+            return Counter()
+        return await sweep.checkpoints(before_days(self._days) if self._days else "")

@@ -71,7 +71,7 @@ async def _sweep(settings: Settings, owner: str | None, thread: str, days: float
             if dry_run:
                 swept = await _would_sweep(store, what, before)
             else:
-                swept = await what.expired() + await what.checkpoints(before)
+                swept = await what.threads() + await what.items() + await what.checkpoints(before)
         except Failure as failure:
             raise click.ClickException(f"{failure.message}; what was done until then stays done") from failure
     for kind, texts in _LINES.items():

@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 from langchain_core.runnables import RunnableConfig
-from langgraph.checkpoint.base import Checkpoint
+from langgraph.checkpoint.base import ChannelVersions, Checkpoint
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import _DeltaSnapshot
@@ -186,7 +186,7 @@ async def test_delta_histories_are_those_of_the_saver(thread: Thread, saver: Asy
     }
     parent = None
     for id in "123456":
-        versions: dict[str, str | int | float] = {channel: id for channel in ("m", "f", "inline", "blob", "never")}
+        versions: ChannelVersions = {channel: id for channel in ("m", "f", "inline", "blob", "never")}
         put = checkpoint(id, kept.get(id, {}), versions)
         await saver.aput(config(thread, parent), put, {}, versions)
         for task, path in (("b", "~1"), ("a", "~2")):

@@ -22,6 +22,7 @@ async def test_info(api: Api) -> None:
     limits = {field.name: value for field, value in info.limits.ListFields()}
     assert limits == {
         "message_bytes": 64 * 1024 * 1024,
+        "blob_bytes": 64 * 1024 * 1024,
         "json_bytes": 16 * 1024 * 1024,
         "blob_bytes": 64 * 1024 * 1024,
         "json_depth": 100,

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from storage_service.caller import AllOwners, Owner
+from storage_service.caller import Owner
 from storage_service.retention import Sweep
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
@@ -25,6 +25,11 @@ from tests.service import Api, DirectApi
 __all__ = ["cluster", "serve", "shared_cluster"]
 
 
+async def expire(sweep: Sweep) -> Swept:
+    """End the time of threads and items."""
+    return await sweep.threads() + await sweep.items()
+
+
 @dataclass
 class Place:
     """A store, the API over it, and an owner there whose rows are swept."""
@@ -37,13 +42,13 @@ class Place:
         """A thread of the owner, or of another."""
         return Thread(self.api, owner or self.owner, f"{owner or self.owner}-{thread_id}")
 
-    def sweep(self, thread_id: str = "", *, everybody: bool = False) -> Sweep:
-        """A pass over the owner's rows, or over everybody's."""
-        return Sweep(self.store, AllOwners() if everybody else Owner(self.owner), thread_id)
+    def sweep(self, thread_id: str = "") -> Sweep:
+        """A pass over the owner's rows."""
+        return Sweep(self.store, Owner(self.owner), thread_id)
 
-    async def expire(self, *, everybody: bool = False) -> Swept:
+    async def expire(self) -> Swept:
         """Sweep what has expired."""
-        return await self.sweep(everybody=everybody).expired()
+        return await expire(self.sweep())
 
     async def age(self, thread: Thread, seconds: float) -> None:
         """Let the last change of a thread, and the end of its time, lie so much further back."""

@@ -14,7 +14,6 @@ from typing import Any
 import psycopg
 import pytest
 
-from storage_service.caller import AllOwners
 from storage_service.retention import Sweep, before_days
 from storage_service.server import build_pipeline
 from storage_service.settings import Settings
@@ -22,6 +21,7 @@ from storage_service.store.postgres import DatabaseSettings, PostgresStore
 from tests.conformance.checkpoints import Thread, channels_of, document, value, write
 from tests.faults.servers import until
 from tests.postgres_server import MakeDatabase
+from tests.retention.conftest import expire
 from tests.retention.histories import id_at
 from tests.service import CallFailed, DirectApi
 
@@ -105,7 +105,7 @@ async def test_four_at_once(filled: str) -> None:
     before = left(filled)
     assert before["over"] == Counter({WHOLE: EXPIRED})
     stores = await open_stores(filled, 4)
-    swept = await asyncio.gather(*(Sweep(store).expired() for store in stores))
+    swept = await asyncio.gather(*(expire(Sweep(store)) for store in stores))
     for store in stores:
         await store.close()
     # Each once, and by whom it was matters not.
@@ -169,8 +169,8 @@ async def test_no_acknowledged_checkpoint_is_lost(make_database: MakeDatabase) -
     async def sweep(store: PostgresStore) -> None:
         nonlocal swept
         while goes_on():
-            swept += await Sweep(store, AllOwners()).expired()
-            swept += await Sweep(store, AllOwners()).checkpoints(before_days(0))
+            swept += await expire(Sweep(store))
+            swept += await Sweep(store).checkpoints(before_days(0))
 
     async def go_on(number: int) -> Thread:
         """A conversation: each checkpoint follows the one before, with a channel that changes and one that never does."""

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.conformance.checkpoints import Thread, value
-from tests.conformance.rows import THREADS
+from tests.conformance.rows import ASSISTANTS, RUNS, THREADS
 from tests.faults.cluster import Cluster
 from tests.faults.servers import Serve, run, troubles, until, until_healthy, until_ok
 from tests.postgres_server import MakeDatabase
@@ -130,6 +130,34 @@ async def test_old_checkpoints_of_all_threads_once_a_day(
     told = [line for server in (first, second) for line in lines(server.log, "swept") if "checkpoints" in line]
     assert [line["checkpoints"] for line in told] == [60]
     assert not troubles(first.log) + troubles(second.log)
+
+
+async def test_what_somebody_holds_on_to_holds_up_nothing_else(
+    serve: Serve, make_database: MakeDatabase, owner: str
+) -> None:
+    url = make_database()
+    server = await serve(url, environment=ALWAYS | {"DATABASE_LOCK_TIMEOUT": "0.1"})
+    async with grpc.aio.insecure_channel(server.target) as channel:
+        api = GrpcApi(channel, "postgres")
+        held = Thread(api, owner, f"{owner}-held")
+        item: dict[str, Any] = {"namespace": ["a"], "key": "k", "value": "1"}
+        await THREADS.create(api, owner, held.id)
+        assistant = await ASSISTANTS.create(api, owner)
+        run_of_it = {"thread_id": held.id, "assistant_id": assistant.assistant_id, "status": "RUN_STATUS_SUCCESS"}
+        await RUNS.create(api, owner, **run_of_it)
+        with psycopg.connect(url) as holder:
+            holder.execute("SELECT FROM langgraph_server.runs FOR UPDATE")
+            await held.call("UpdateThread", ttl=BRIEF)
+
+            async def is_given_up() -> bool:
+                return bool(lines(server.log, "the sweep was broken off: concurrent calls collided; try again"))
+
+            await until(is_given_up, 20)
+            await api.call("PutItem", owner_id=owner, ttl_minutes=1e-7, **item)
+            await until_told(server.log, items=1)
+            assert await count(api, owner) == 1
+        await until_swept(api, owner)
+    assert not troubles(server.log)
 
 
 async def test_the_database_goes_and_comes_back(serve: Serve, cluster: Cluster, owner: str) -> None:

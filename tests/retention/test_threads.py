@@ -12,7 +12,7 @@ import pytest
 from tests.conformance.checkpoints import Thread, document
 from tests.conformance.expect import not_found
 from tests.conformance.rows import ASSISTANTS, CRONS, RUNS, THREADS
-from tests.retention.conftest import Place
+from tests.retention.conftest import Place, expire
 from tests.retention.histories import id_at, ids, put, rows
 
 HOUR: dict[str, Any] = {"minutes": 60}
@@ -77,7 +77,7 @@ async def test_an_expired_thread_goes_with_all_that_hangs_on_it(place: Place, ot
 async def test_one_thread_alone(place: Place) -> None:
     one, two = await create(place, "one"), await create(place, "two")
     await place.api.call("PutItem", owner_id=place.owner, namespace=["a"], key="k", value="1", ttl_minutes=1e-7)
-    assert await place.sweep(one.id).expired() == Counter(threads=1)
+    assert await expire(place.sweep(one.id)) == Counter(threads=1)
     assert not await is_there(one)
     assert await is_there(two)
     assert await place.expire() == Counter(threads=1, items=1)

@@ -202,8 +202,9 @@ def _searching(own: str, arg: Arg, by_age: bool) -> str:
         )
     unused = f"CASE WHEN {_quiet(arg)} THEN EXISTS ({_unused('threads.id')}) ELSE false END"
     return (
-        f"SELECT threads.id, found.* FROM {THREADS.name} CROSS JOIN LATERAL (SELECT {old} AS old, {unused} AS unused OFFSET 0) AS found"
-        f" WHERE threads.id = ANY ({arg('thread_ids')}::text[]) AND {own} AND {_LEFT_ALONE} AND (found.old OR found.unused)"
+        f"SELECT threads.id, found.* FROM {THREADS.name} CROSS JOIN LATERAL"
+        f" (SELECT {old} AS old, {unused} AS unused WHERE {_LEFT_ALONE} OFFSET 0) AS found"
+        f" WHERE threads.id = ANY ({arg('thread_ids')}::text[]) AND {own} AND (found.old OR found.unused)"
     )
 
 
