@@ -24,7 +24,6 @@ async def test_info(api: Api) -> None:
         "message_bytes": 64 * 1024 * 1024,
         "blob_bytes": 64 * 1024 * 1024,
         "json_bytes": 16 * 1024 * 1024,
-        "blob_bytes": 64 * 1024 * 1024,
         "json_depth": 100,
         "namespace_labels": 32,
         "id_bytes": 255,
