@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agentstorage.v1 import options_pb2 as options
@@ -77,9 +79,9 @@ def json_fields() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("method", "field"), json_fields())
 async def test_every_json_field_is_checked(api: Api, owner: str, method: str, field: str) -> None:
     for bad in ("{4711", '"4711\\u0000"', '{"4711": NaN}'):
-        ask = api.stream if METHODS[method].server_streaming else api.call
+        fields: dict[str, Any] = {"owner_id": owner, field: bad}
         with pytest.raises(CallFailed) as caught:
-            await ask(method, **{"owner_id": owner, field: bad})
+            await (api.stream if METHODS[method].server_streaming else api.call)(method, **fields)
         assert (caught.value.code.name, caught.value.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
         assert field in caught.value.message
         # Nothing of the request comes back.
