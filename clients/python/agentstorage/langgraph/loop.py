@@ -49,6 +49,14 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
+def running() -> asyncio.AbstractEventLoop | None:
+    """Say in which event loop this is, or None outside of any."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def _forget() -> None:
     """Leave the loop to the parent process: its thread does not run in this one."""
     global _lock, _thread

@@ -359,10 +359,10 @@ class AsyncGrpcSaver(_Saver):
         **settings: Any,
     ) -> None:
         super().__init__(target, owner_id=owner_id, serde=serde, **settings)
-        self._loop = _running()
+        self._loop = loop.running()
 
     def _waited(self, method: Callable[..., Coroutine[Any, Any, T]], *args: Any, **kwargs: Any) -> T:
-        here = _running()
+        here = loop.running()
         if here is not None and self._loop in (None, here):
             raise asyncio.InvalidStateError(
                 "a synchronous call of AsyncGrpcSaver would block the event loop it is made in: use the method with an "
@@ -415,10 +415,3 @@ def _parts(ids: Sequence[str], name: str) -> Iterator[list[str]]:
         raise TypeError(f"{name} must be a sequence of ids, not one id")
     for start in range(0, len(ids), _IDS):
         yield [str(one) for one in ids[start : start + _IDS]]
-
-
-def _running() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -151,11 +151,11 @@ class AsyncGrpcStore(_Store):
         **settings: Any,
     ) -> None:
         super().__init__(target, owner_id=owner_id, index=index, ttl=ttl, **settings)
-        self._loop = _running()
+        self._loop = loop.running()
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
         """Do as ``abatch``, and wait; InvalidStateError in the event loop in which the store was made."""
-        here = _running()
+        here = loop.running()
         if here is not None and self._loop in (None, here):
             raise asyncio.InvalidStateError(
                 "a synchronous call of AsyncGrpcStore would block the event loop it is made in: await the method with an "
@@ -223,10 +223,3 @@ async def _alone(stub: Any, step: Step, owner: str) -> Result:
         found = await listed(stub.ListNamespaces, request, "namespaces", step.limit, "list those below a longer prefix")
         response = pb.ListNamespacesResponse(namespaces=found)
     return await worked(response.ByteSize() > LARGE, lambda: step.result(response))
-
-
-def _running() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
