@@ -52,3 +52,9 @@ def run(work: Coroutine[Any, Any, int | None]) -> None:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def require_database(settings: Settings) -> None:
+    """Raises ClickException without a database to work on."""
+    if not settings.database_url:
+        raise click.ClickException("DATABASE_URL is not set: this command needs a database")

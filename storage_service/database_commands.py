@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from storage_service.commandline import read_settings, read_url, run
+from storage_service.commandline import read_settings, read_url, require_database, run
 from storage_service.settings import Settings
 from storage_service.validate import check_id
 
@@ -22,8 +22,7 @@ def _database_url(settings: Settings) -> str:
     from storage_service.server import database_settings
     from storage_service.store.postgres.connect import connection_string
 
-    if not settings.database_url:
-        raise click.ClickException("DATABASE_URL is not set: this command needs a database")
+    require_database(settings)
     try:
         return connection_string(database_settings(settings))
     except psycopg.ProgrammingError as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from storage_service.commandline import read_settings, run
+from storage_service.commandline import read_settings, require_database, run
 
 if TYPE_CHECKING:
     from storage_service.retention import Sweep
@@ -43,8 +43,7 @@ def sweep(owner: str | None, thread: str, older_than: float | None, dry_run: boo
     if older_than is not None and not math.isfinite(older_than):
         raise click.BadParameter("a number of days", param_hint="--older-than")
     settings = read_settings(migrate=False)
-    if not settings.database_url:
-        raise click.ClickException("DATABASE_URL is not set: this command needs a database")
+    require_database(settings)
     if owner == "":
         raise click.ClickException("--owner must not be empty")
     days = (settings.checkpoint_days or None) if older_than is None else older_than
