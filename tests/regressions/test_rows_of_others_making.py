@@ -101,6 +101,18 @@ async def test_displaced_items_are_counted_and_erased(bench: Bench, owner: str, 
     assert not any(row.rows for row in (await bench.api.call("GetOwnerUsage", owner_id=owner)).usage)
 
 
+async def test_a_row_with_an_empty_request_id_stands_in_no_run_s_way(bench: Bench, owner: str) -> None:
+    for number in range(2):
+        await bench.connection.execute(
+            "INSERT INTO langgraph_server.runs (id, thread_id, request_id) VALUES (%s, 'another', '')",
+            [f"{owner}-{number}"],
+        )
+    thread = (await bench.api.call("CreateThread", owner_id=owner)).thread
+    assistant = (await bench.api.call("CreateAssistant", owner_id=owner, graph_id="g")).assistant
+    named = {"thread_id": thread.thread_id, "assistant_id": assistant.assistant_id}
+    assert (await bench.api.call("CreateRun", owner_id=owner, **named)).run.run_id
+
+
 async def exported(bench: Bench, owner: str) -> dict[str, list[Any]]:
     """All rows of an owner, by kind."""
     rows: dict[str, list[Any]] = {}

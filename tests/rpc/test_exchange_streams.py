@@ -126,6 +126,16 @@ async def test_a_stream_too_many(served: Served) -> None:
         assert code_of(await RawStream(channel).ask(call(1, "GetServerInfo"))) == "OK"
 
 
+async def test_streams_that_are_renewed_leave_room_for_their_successors(served: Served) -> None:
+    async with grpc.aio.insecure_channel(served.target) as channel:
+        streams = [RawStream(channel) for _ in range(3)]
+        for stream in streams:
+            while not stream.is_draining:
+                assert await stream.read()
+        assert code_of(await RawStream(channel).ask(call(1, "GetServerInfo"))) == "OK"
+        assert not any(stream.rpc.done() for stream in streams[-1:])
+
+
 async def test_age_with_a_call_at_work(served: Served, stream: RawStream) -> None:
     served.service.work = blocked = Blocked()
     await stream.send(call(1, "GetServerInfo"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -107,3 +108,15 @@ def test_a_worker_ends_with_its_standard_input() -> None:
         assert worker.stdout.readline() == b"works\n"
         worker.stdin.close()
         assert worker.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_what_a_worker_prints_after_its_report_goes_elsewhere() -> None:
+    # More than a pipe holds, which nobody would read.
+    program = (
+        "from storage_service.workers import Report; print('before', end='');"
+        " Report('memory').send(); print('x' * 1_000_000)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30, check=True)
+    *before, report = done.stdout.splitlines()
+    assert (before, json.loads(report)["store"]) == (["before"], "memory")
+    assert len(done.stderr) > 1_000_000
