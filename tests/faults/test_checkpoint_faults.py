@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.base import ChannelVersions, CheckpointTuple
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentstorage import errors
@@ -84,7 +84,7 @@ class Writer:
         while not self._failing.stopped:
             number = next(_NUMBERS)
             values = {"kept": kept, "messages": [f"message {number}"] * (number % 40), "number": number}
-            new = {"messages": f"{number:032}.5", "number": f"{number:032}.5"}
+            new: ChannelVersions = {"messages": f"{number:032}.5", "number": f"{number:032}.5"}
             if not self.acked:
                 # Written with the first checkpoint that is there, and by its version in all after it.
                 new["kept"] = kept_version
@@ -118,7 +118,8 @@ class Writer:
                 # All that a task wrote in one call, or nothing of a call that failed.
                 assert kept == self.writes.get((id, task)) or (not kept and (id, task) not in self.acked_writes)
         newest = await self.saver.aget_tuple(config(self.thread))
-        assert newest is not None and id_of(newest.config) == max(found)
+        assert newest is not None
+        assert id_of(newest.config) == max(found)
 
 
 def _writes(found: CheckpointTuple) -> list[tuple[str, str, Any]]:
@@ -200,7 +201,7 @@ async def test_no_acknowledged_checkpoint_is_lost(
     async with AsyncGrpcSaver(server.target, owner_id=owner) as saver:
         writers = [Writer(saver, f"{owner}-{number}", failing) for number in range(WRITERS)]
         conversations = [Conversation(saver, f"{owner}-talk-{number}", failing) for number in range(CONVERSATIONS)]
-        everyone = [*writers, *conversations]
+        everyone: list[Writer | Conversation] = [*writers, *conversations]
         async with asyncio.TaskGroup() as group:
             for work in (kill_things(failing, server, cluster), *(one.run() for one in everyone)):
                 group.create_task(work)
