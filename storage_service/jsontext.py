@@ -12,7 +12,7 @@ import json
 import re
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, Final
 
 # What numeric holds: digits before and after the decimal point.
 _WHOLE_DIGITS, _FRACTION_DIGITS = 131072, 16383
@@ -39,12 +39,49 @@ class Number(str):
     __slots__ = ()
 
 
+class _Unusual(Exception):
+    """The text holds a number that takes a closer look."""
+
+
 def _refuse_constant(_: str) -> Any:
     raise InvalidJson("NaN and Infinity are not JSON")
 
 
-# What reads a text to keep it, with numbers as they were written.
+def _sorted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object in the order of ``jsonb``: keys by length and bytes, of equal ones the last."""
+    return dict(sorted(dict(pairs).items(), key=_place))
+
+
+def _place(item: tuple[str, Any]) -> tuple[int, bytes]:
+    key = item[0].encode()
+    return len(key), key
+
+
+def _short_integer(text: str) -> int:
+    if len(text) > _SHORT:
+        raise _Unusual
+    return int(text)
+
+
+def _no_number(_: str) -> Any:
+    raise _Unusual
+
+
+def _no_exponent(text: str) -> float:
+    if "e" in text or "E" in text:
+        raise _Unusual
+    return 0.0
+
+
+# Numbers of so many digits every implementation of JSON reads.
+_SHORT: Final = 4000
+# What reads a text to keep it, with numbers as they were written; and one with integers alone, ready to be written.
 _keeping = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant=_refuse_constant)
+_keeping_integers = json.JSONDecoder(
+    parse_int=_short_integer, parse_float=_no_number, parse_constant=_refuse_constant, object_pairs_hook=_sorted
+)
+# What checks a text without exponents that is too short for a number with too many digits.
+_checking_short = json.JSONDecoder(parse_int=len, parse_float=_no_exponent, parse_constant=_refuse_constant)
 
 # The longest text whose canonical form is remembered, and the longest that is read with the collector of garbage at work: walking the
 # objects of a large text again and again would cost more than all the rest.
@@ -57,7 +94,7 @@ def _load(text: str, decoder: json.JSONDecoder = _keeping) -> Any:
         gc.disable()
     try:
         return decoder.decode(text)
-    except InvalidJson:
+    except (InvalidJson, _Unusual):
         raise
     except RecursionError:
         raise InvalidJson("is nested too deep") from None
@@ -80,13 +117,24 @@ def check(text: str, *, max_bytes: int, max_depth: int = 100, kind: type | None 
     if opened + text.count(",") > MOST_VALUES:
         _check_count(_STRING.sub("", text))
     is_deep, has_escapes = opened > max_depth, "\\u" in text
-    value = _load(text, _checking(max_bytes - len(text), pairs=is_deep or has_escapes))
+    value = _checked(text, max_bytes - len(text), pairs=is_deep or has_escapes)
     if kind is not None and type(value) is not kind and not (kind is dict and type(value) is _Pairs):
         raise InvalidJson(f"must be a JSON {type_names[kind]}")
     if is_deep:
         _check_depth(value, max_depth)
     if has_escapes:
         _check_escapes(value)
+
+
+def _checked(text: str, room: int, *, pairs: bool) -> Any:
+    """Read a text to find out whether ``jsonb`` holds it, as :func:`_checking` says."""
+    if len(text) <= _FRACTION_DIGITS and not pairs:
+        try:
+            return _load(text, _checking_short)
+        except _Unusual:
+            # With the rest of it.
+            return _load(text, _checking(room, pairs=False))
+    return _load(text, _checking(room, pairs=pairs))
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -180,12 +228,19 @@ def parse(text: str) -> Any:
 
 def canonical(text: str) -> str:
     """Write a checked text as ``jsonb`` prints it: last of equal keys, keys by length and bytes, numbers without exponent."""
-    return _canonical_of_small(text) if len(text) <= _SMALL else _write(_load(text))
+    return _canonical_of_small(text) if len(text) <= _SMALL else _canonical(text)
 
 
 @lru_cache(maxsize=1024)
 def _canonical_of_small(text: str) -> str:
-    return _write(_load(text))
+    return _canonical(text)
+
+
+def _canonical(text: str) -> str:
+    try:
+        return json.dumps(_load(text, _keeping_integers), ensure_ascii=False)
+    except _Unusual:
+        return _write(_load(text))
 
 
 def _write(value: Any) -> str:
@@ -193,8 +248,9 @@ def _write(value: Any) -> str:
         number = Decimal(value)
         return format(abs(number) if number.is_zero() else number, "f")
     if isinstance(value, dict):
-        keys = sorted(value, key=lambda key: (len(key.encode()), key.encode()))
-        return "{" + ", ".join(f"{_quote(key)}: {_write(value[key])}" for key in keys) + "}"
+        return (
+            "{" + ", ".join(f"{_quote(key)}: {_write(item)}" for key, item in _sorted([*value.items()]).items()) + "}"
+        )
     if isinstance(value, list):
         return "[" + ", ".join(map(_write, value)) + "]"
     if isinstance(value, str):

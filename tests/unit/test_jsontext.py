@@ -70,6 +70,7 @@ def test_canonical_is_what_jsonb_prints(postgres: psycopg.Connection[Any], text:
         "1e5", "1E+5", "-1.50e-3", "0e10", "-0e-3", "0.000", "100e-2", "1e131071", "1e-16383", "12.5e1", "-0.0e1", "1.0e0",
         '"\\u00e9"', '"\\ud83d\\ude00"', '"\\/"', '"\x7f"', '{"b":1,"aa":2,"a":3,"é":4,"":5}', '{"a":1,"a":2,"b":{"a":1,"a":3}}',
         '{"\\u0061": 1, "a": 2}', "[]", "{}", "[[[]]]", " \n\t\r1", '"\\u001f\\b\\f\\n\\r\\t\\"\\\\"', '{"\U0001f600": 1, "zzzz": 2}',
+        "-0", f'{{"a": {"9" * 5000}, "aa": -{"9" * 4000}}}', '{"a": 1, "b": [2, 3.50], "A": {"x": 1e2}}', '{"a": "e", "b": [-1]}',
     ],
 )  # fmt: skip
 def test_canonical_of_examples(postgres: psycopg.Connection[Any], text: str) -> None:
