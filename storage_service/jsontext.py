@@ -27,6 +27,9 @@ _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 # How many digits of an exponent, without zeros before it, are too many in any case; and with how many, or with so long a number before
 # them, they call for a look.
 _LONGEST_EXPONENT, _LONG_EXPONENT, _LONG_MANTISSA = 9, 4, 5000
+# The longest text whose canonical form is remembered, and the longest keys, together, whose order is; so many of each.
+_SMALL, _MOST_KNOWN = 256, 1024
+_orders: dict[tuple[str, ...], tuple[str, ...]] = {}
 
 
 class InvalidJson(ValueError):
@@ -49,12 +52,20 @@ def _refuse_constant(_: str) -> Any:
 
 def _sorted(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object in the order of ``jsonb``: keys by length and bytes, of equal ones the last."""
-    return dict(sorted(dict(pairs).items(), key=_place))
+    found = dict(pairs)
+    keys = tuple(found)
+    order = _orders.get(keys)
+    if order is None:
+        order = _order(keys)
+        # The same few objects come again and again.
+        if len(_orders) < _MOST_KNOWN and sum(map(len, keys)) <= _SMALL:
+            _orders[keys] = order
+    return found if order == keys else {key: found[key] for key in order}
 
 
-def _place(item: tuple[str, Any]) -> tuple[int, bytes]:
-    key = item[0].encode()
-    return len(key), key
+def _order(keys: tuple[str, ...]) -> tuple[str, ...]:
+    encoded = sorted((len(key), key) for key in map(str.encode, keys))
+    return tuple(key.decode() for _, key in encoded)
 
 
 def _short_integer(text: str) -> int:
@@ -80,12 +91,13 @@ _keeping = json.JSONDecoder(parse_int=Number, parse_float=Number, parse_constant
 _keeping_integers = json.JSONDecoder(
     parse_int=_short_integer, parse_float=_no_number, parse_constant=_refuse_constant, object_pairs_hook=_sorted
 )
+_encoder = json.JSONEncoder(ensure_ascii=False, check_circular=False)
 # What checks a text without exponents that is too short for a number with too many digits.
 _checking_short = json.JSONDecoder(parse_int=len, parse_float=_no_exponent, parse_constant=_refuse_constant)
 
-# The longest text whose canonical form is remembered, and the longest that is read with the collector of garbage at work: walking the
-# objects of a large text again and again would cost more than all the rest.
-_SMALL, _COLLECTED = 256, 65536
+# The longest text that is read with the collector of garbage at work: walking the objects of a large text again and again would cost
+# more than all the rest.
+_COLLECTED: Final = 65536
 
 
 def _load(text: str, decoder: json.JSONDecoder = _keeping) -> Any:
@@ -231,14 +243,14 @@ def canonical(text: str) -> str:
     return _canonical_of_small(text) if len(text) <= _SMALL else _canonical(text)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=_MOST_KNOWN)
 def _canonical_of_small(text: str) -> str:
     return _canonical(text)
 
 
 def _canonical(text: str) -> str:
     try:
-        return json.dumps(_load(text, _keeping_integers), ensure_ascii=False)
+        return _encoder.encode(_load(text, _keeping_integers))
     except _Unusual:
         return _write(_load(text))
 
@@ -259,7 +271,7 @@ def _write(value: Any) -> str:
 
 
 def _quote(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    return _encoder.encode(text)
 
 
 def equal(left: str, right: str) -> bool:
