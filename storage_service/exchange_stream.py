@@ -32,6 +32,9 @@ from storage_service.status import status_of
 _WHOLE, _PART, _MESSAGE = 131072, 65536, 262144
 # So many calls of a stream begin in a turn of the event loop, so many are taken from a message in one, and so many are at work.
 _BEGUN, _TAKEN, _AT_WORK = 8, 32, 64
+# Replies to a client that waits for so many calls or more gather before they go: to a share of those calls, up to so many, while others
+# are at work, and for so many seconds at most.
+_MANY, _SHARE, _ENOUGH, _GATHER_SECONDS = 16, 4, 16, 0.001
 # After so many seconds a call takes long.
 _LONG: Final = 0.2
 # How often passed deadlines are looked for, in seconds.
@@ -83,6 +86,9 @@ class Stream:
         self._woken, self._written = asyncio.Event(), asyncio.Event()
         self._starting: asyncio.Handle | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        # How many replies are worth a message, and whether those that are there have waited for others long enough.
+        self._enough = 0
+        self._is_late = False
         # Since when a message waits to be written.
         self._writing_since: float | None = None
         self._unread_too_long: asyncio.Future[None] = self._loop.create_future()
@@ -148,6 +154,7 @@ class Stream:
             if not (message.calls or message.cancels):
                 self._announce = True
                 self._woken.set()
+            self._enough = min(message.in_flight // _SHARE, _ENOUGH) if message.in_flight >= _MANY else 0
             if len(message.cancels) > 2 * self._limits.exchange_calls:
                 raise errors.InvalidRequest(violations={"cancels": "are more than there can be calls"})
             for number, id in enumerate(message.cancels, 1):
@@ -317,6 +324,8 @@ class Stream:
         while True:
             self._woken.clear()
             while self._replies or self._parts or self._announce:
+                if self._may_gather():
+                    await self._gather()
                 message, size = self._next()
                 self._writing_since = self._loop.time()
                 self._sweep_later()
@@ -335,6 +344,23 @@ class Stream:
             except TimeoutError:
                 if not self._calls:
                     return
+
+    def _may_gather(self) -> bool:
+        """Whether there is little to be written, and soon more."""
+        return len(self._replies) < self._enough and self._at_work > 0 and not (self._parts or self._announce)
+
+    async def _gather(self) -> None:
+        """Let replies gather for a moment."""
+        self._is_late = False
+        hurrying = self._loop.call_later(_GATHER_SECONDS, self._hurry)
+        while self._may_gather() and not self._is_late:
+            self._woken.clear()
+            await self._woken.wait()
+        hurrying.cancel()
+
+    def _hurry(self) -> None:
+        self._is_late = True
+        self._woken.set()
 
     def _next(self) -> tuple[bytes, int]:
         """The next message, and how many bytes of responses it holds."""

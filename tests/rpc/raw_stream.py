@@ -68,9 +68,10 @@ class RawStream:
         self.outcomes: dict[int, Outcome] = {}
         self._parts: dict[int, list[bytes]] = {}
 
-    async def send(self, *calls: pb.Call, cancels: Iterable[int] = ()) -> None:
+    async def send(self, *calls: pb.Call, cancels: Iterable[int] = (), in_flight: int = 0) -> None:
         """Send one message."""
-        await self.send_bytes(pb.ExchangeRequest(calls=calls, cancels=cancels).SerializeToString())
+        message = pb.ExchangeRequest(calls=calls, cancels=cancels, in_flight=in_flight)
+        await self.send_bytes(message.SerializeToString())
 
     async def send_bytes(self, data: bytes) -> None:
         """Send what may be no message at all; nothing on a stream that was refused."""

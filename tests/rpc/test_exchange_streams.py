@@ -136,6 +136,48 @@ async def test_streams_that_are_renewed_leave_room_for_their_successors(served: 
         assert not any(stream.rpc.done() for stream in streams[-1:])
 
 
+@pytest.fixture
+def long_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies gather for much longer than a test takes."""
+    monkeypatch.setattr("storage_service.exchange_stream._GATHER_SECONDS", 60.0)
+    monkeypatch.setattr("storage_service.exchange_stream._LONG", 60.0)
+
+
+@pytest.mark.usefixtures("long_gathering")
+async def test_replies_gather_for_a_client_that_waits_for_many(served: Served, stream: RawStream) -> None:
+    served.service.work = blocked = Blocked()
+    # A quarter of 16 are enough for a message.
+    await stream.send(call(1, "GetServerInfo"), *(call(id, "/no/such", b"") for id in (2, 3, 4)), in_flight=16)
+    reading = asyncio.create_task(stream.answers(2, 3, 4, 5))
+    await asyncio.wait({reading}, timeout=0.2)
+    assert stream.messages == []
+    await stream.send(call(5, "/no/such", b""), in_flight=16)
+    await reading
+    assert stream.messages == [[2, 3, 4, 5]]
+    # Once nothing else is at work, nothing more is to come.
+    await stream.send(call(6, "/no/such", b""), in_flight=16)
+    blocked.goes_on.set()
+    await stream.answers(1, 6)
+    assert stream.messages[1:] == [[6, 1]]
+
+
+@pytest.mark.usefixtures("long_gathering")
+@pytest.mark.parametrize("in_flight", [0, 15])
+async def test_replies_to_others_go_at_once(served: Served, stream: RawStream, in_flight: int) -> None:
+    served.service.work = Blocked()
+    await stream.send(call(1, "GetServerInfo"), call(2, "/no/such", b""), in_flight=in_flight)
+    await stream.answers(2)
+    assert stream.messages == [[2]]
+
+
+async def test_a_reply_does_not_gather_for_long(served: Served, stream: RawStream) -> None:
+    served.service.work = Blocked()
+    started = time.monotonic()
+    await stream.send(call(1, "GetServerInfo"), call(2, "/no/such", b""), in_flight=1000)
+    await stream.answers(2)
+    assert time.monotonic() - started < 0.5
+
+
 async def test_age_with_a_call_at_work(served: Served, stream: RawStream) -> None:
     served.service.work = blocked = Blocked()
     await stream.send(call(1, "GetServerInfo"))

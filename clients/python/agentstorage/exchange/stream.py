@@ -205,7 +205,7 @@ class Stream:
         self._bytes -= len(call.data)
 
     def _next(self) -> bytes:
-        request = pb.ExchangeRequest(cancels=self._cancels)
+        request = pb.ExchangeRequest(cancels=self._cancels, in_flight=len(self.calls))
         self._cancels.clear()
         self._asks = False
         size, now = 0, self._loop.time()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import any_pb2 as google_dot_protobuf_dot_any__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61gentstorage/v1/exchange.proto\x12\x0f\x61gentstorage.v1\x1a\x19google/protobuf/any.proto\"H\n\x0f\x45xchangeRequest\x12$\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.agentstorage.v1.Call\x12\x0f\n\x07\x63\x61ncels\x18\x02 \x03(\x04\"G\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\r\"M\n\x10\x45xchangeResponse\x12\'\n\x07replies\x18\x01 \x03(\x0b\x32\x16.agentstorage.v1.Reply\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"j\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\x08response\x18\x02 \x01(\x0cH\x00\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x17.agentstorage.v1.StatusH\x00\x12\x0c\n\x04more\x18\x04 \x01(\x08\x42\t\n\x07outcome\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any2f\n\x0f\x45xchangeService\x12S\n\x08\x45xchange\x12 .agentstorage.v1.ExchangeRequest\x1a!.agentstorage.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x61gentstorage/v1/exchange.proto\x12\x0f\x61gentstorage.v1\x1a\x19google/protobuf/any.proto\"[\n\x0f\x45xchangeRequest\x12$\n\x05\x63\x61lls\x18\x01 \x03(\x0b\x32\x15.agentstorage.v1.Call\x12\x0f\n\x07\x63\x61ncels\x18\x02 \x03(\x04\x12\x11\n\tin_flight\x18\x03 \x01(\r\"G\n\x04\x43\x61ll\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x0e\n\x06method\x18\x02 \x01(\t\x12\x0f\n\x07request\x18\x03 \x01(\x0c\x12\x12\n\ntimeout_ms\x18\x04 \x01(\r\"M\n\x10\x45xchangeResponse\x12\'\n\x07replies\x18\x01 \x03(\x0b\x32\x16.agentstorage.v1.Reply\x12\x10\n\x08\x64raining\x18\x02 \x01(\x08\"j\n\x05Reply\x12\n\n\x02id\x18\x01 \x01(\x04\x12\x12\n\x08response\x18\x02 \x01(\x0cH\x00\x12(\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x17.agentstorage.v1.StatusH\x00\x12\x0c\n\x04more\x18\x04 \x01(\x08\x42\t\n\x07outcome\"N\n\x06Status\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12%\n\x07\x64\x65tails\x18\x03 \x03(\x0b\x32\x14.google.protobuf.Any2f\n\x0f\x45xchangeService\x12S\n\x08\x45xchange\x12 .agentstorage.v1.ExchangeRequest\x1a!.agentstorage.v1.ExchangeResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentstorage.v1.exchange_pb
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXCHANGEREQUEST']._serialized_start=78
-  _globals['_EXCHANGEREQUEST']._serialized_end=150
-  _globals['_CALL']._serialized_start=152
-  _globals['_CALL']._serialized_end=223
-  _globals['_EXCHANGERESPONSE']._serialized_start=225
-  _globals['_EXCHANGERESPONSE']._serialized_end=302
-  _globals['_REPLY']._serialized_start=304
-  _globals['_REPLY']._serialized_end=410
-  _globals['_STATUS']._serialized_start=412
-  _globals['_STATUS']._serialized_end=490
-  _globals['_EXCHANGESERVICE']._serialized_start=492
-  _globals['_EXCHANGESERVICE']._serialized_end=594
+  _globals['_EXCHANGEREQUEST']._serialized_end=169
+  _globals['_CALL']._serialized_start=171
+  _globals['_CALL']._serialized_end=242
+  _globals['_EXCHANGERESPONSE']._serialized_start=244
+  _globals['_EXCHANGERESPONSE']._serialized_end=321
+  _globals['_REPLY']._serialized_start=323
+  _globals['_REPLY']._serialized_end=429
+  _globals['_STATUS']._serialized_start=431
+  _globals['_STATUS']._serialized_end=509
+  _globals['_EXCHANGESERVICE']._serialized_start=511
+  _globals['_EXCHANGESERVICE']._serialized_end=613
 # @@protoc_insertion_point(module_scope)

@@ -59,7 +59,7 @@ class ExchangeServiceServicer(object):
         A call that can't be taken gets a reply with an error and does not disturb the others: UNIMPLEMENTED for a method that is not
         unary or not known, RESOURCE_EXHAUSTED for a call too many (GetServerInfo says how many). The stream itself ends with
         INVALID_ARGUMENT for what is no ExchangeRequest or has the id of a call in flight, and with RESOURCE_EXHAUSTED for a client that
-        sends and does not read.
+        sends and does not read, or when the server has as many streams as it takes: calls are plain RPCs then.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

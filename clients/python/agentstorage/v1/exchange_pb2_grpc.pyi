@@ -44,7 +44,7 @@ class ExchangeServiceStub:
     A call that can't be taken gets a reply with an error and does not disturb the others: UNIMPLEMENTED for a method that is not
     unary or not known, RESOURCE_EXHAUSTED for a call too many (GetServerInfo says how many). The stream itself ends with
     INVALID_ARGUMENT for what is no ExchangeRequest or has the id of a call in flight, and with RESOURCE_EXHAUSTED for a client that
-    sends and does not read.
+    sends and does not read, or when the server has as many streams as it takes: calls are plain RPCs then.
     """
 
 @_typing.type_check_only
@@ -63,7 +63,7 @@ class ExchangeServiceAsyncStub(ExchangeServiceStub):
     A call that can't be taken gets a reply with an error and does not disturb the others: UNIMPLEMENTED for a method that is not
     unary or not known, RESOURCE_EXHAUSTED for a call too many (GetServerInfo says how many). The stream itself ends with
     INVALID_ARGUMENT for what is no ExchangeRequest or has the id of a call in flight, and with RESOURCE_EXHAUSTED for a client that
-    sends and does not read.
+    sends and does not read, or when the server has as many streams as it takes: calls are plain RPCs then.
     """
 
 class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -85,7 +85,7 @@ class ExchangeServiceServicer(metaclass=_abc_1.ABCMeta):
         A call that can't be taken gets a reply with an error and does not disturb the others: UNIMPLEMENTED for a method that is not
         unary or not known, RESOURCE_EXHAUSTED for a call too many (GetServerInfo says how many). The stream itself ends with
         INVALID_ARGUMENT for what is no ExchangeRequest or has the id of a call in flight, and with RESOURCE_EXHAUSTED for a client that
-        sends and does not read.
+        sends and does not read, or when the server has as many streams as it takes: calls are plain RPCs then.
         """
 
 def add_ExchangeServiceServicer_to_server(servicer: ExchangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
