@@ -156,8 +156,10 @@ async def test_replies_gather_for_a_client_that_waits_for_many(served: Served, s
     assert stream.messages == [[2, 3, 4, 5]]
     # Once nothing else is at work, nothing more is to come.
     await stream.send(call(6, "/no/such", b""), in_flight=16)
+    reading = asyncio.create_task(stream.answers(1, 6))
+    await asyncio.wait({reading}, timeout=0.2)
     blocked.goes_on.set()
-    await stream.answers(1, 6)
+    await reading
     assert stream.messages[1:] == [[6, 1]]
 
 
