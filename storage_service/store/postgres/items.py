@@ -23,17 +23,17 @@ from storage_service.store.items import (
 )
 from storage_service.store.postgres.database import Transaction
 from storage_service.store.postgres.lane import Row
+from storage_service.store.postgres.refreshing import ENDS, PLACE, REFRESHED, REFRESHED_ITEM
 from storage_service.store.postgres.rows import Rows, Statement, Values, message
 from storage_service.store.postgres.vectors import MANY_NUMBERS, PGVECTOR, STORED, bound, closest, numbers
 from storage_service.store.tables import ITEMS
 from storage_service.store.where import Below, LabelsMatch
 
 _ALIVE = "(i.expires_at IS NULL OR i.expires_at > now())"
-_ENDS = "now() + make_interval(secs => {} * 60)"
 # In every statement about one item the first values are its namespace, its key and its owner; a put has value, metadata, minutes to
 # live, and the fields and the vectors after these.
 _KEY = '"namespace" = $1 AND "key" = $2 AND "owner_id" = $3'
-_PUT_ENDS = _ENDS.format("$6::float8")
+_PUT_ENDS = ENDS.format("$6::float8")
 _VECTORS = STORED.format(fields="$7", embeddings="$8")
 _CHANGED = (
     f"value = $4::jsonb, metadata = coalesce($5::jsonb, CASE WHEN {_ALIVE} THEN i.metadata ELSE '{{}}' END),"
@@ -56,7 +56,7 @@ _DELETE = f"DELETE FROM {ITEMS.name} AS i WHERE {_KEY} RETURNING {_ALIVE}"
 _ITEM = f"{_KEY} AND {ITEMS.alive}"
 _GET = f"SELECT {ITEMS.select} FROM {ITEMS.name} WHERE {_ITEM}"
 _GET_REFRESHED = (
-    f"WITH refreshed AS (UPDATE {ITEMS.name} SET expires_at = {_ENDS.format('ttl_minutes')}"
+    f"WITH refreshed AS (UPDATE {ITEMS.name} SET expires_at = {ENDS.format('ttl_minutes')}"
     f" WHERE {_ITEM} AND ttl_minutes IS NOT NULL RETURNING {ITEMS.select})"
     f" SELECT * FROM refreshed UNION ALL {_GET} AND ttl_minutes IS NULL"
 )
@@ -91,7 +91,7 @@ class Items(Rows):
         else:
             plans = self._plans(operations, pgvector)
         if len(plans) == 1 and plans[0].slow and plans[0].again:
-            return [plans[0].read([await self._search_page(plans[0].statements)])]
+            return [plans[0].read([await self.run_page(*plans[0].statements[0])])]
         if len(plans) == 1 and len(plans[0].statements) == 1:
             [(statement, values)] = plans[0].statements
             rows = await self.run(statement, values, reads=plans[0].reads, again=plans[0].again, slow=plans[0].slow)
@@ -114,18 +114,6 @@ class Items(Rows):
                         mismatch.metadata["index"] = str(index)
                     raise
             return results
-
-        return await self.atomic(work)
-
-    async def _search_page(self, statements: Sequence[Statement]) -> list[Row]:
-        """The rows of the last statement, behind the others."""
-        *before, (statement, values) = statements
-        if not before:
-            return await self.run_page(statement, values)
-
-        async def work(transaction: Transaction) -> list[Row]:
-            await transaction.run_all(before)
-            return await transaction.run(statement, values, self.most_bytes)
 
         return await self.atomic(work)
 
@@ -203,28 +191,19 @@ class Items(Rows):
     def _search(self, search: Search, pgvector: str) -> _Plan:
         where, order = item_search(search)
         if search.vector:
-            return _Plan([closest(self, search, where, pgvector, _ENDS)], _read_scored, again=True, slow=True)
+            return _Plan([closest(self, search, where, pgvector)], _read_scored, again=True, slow=True)
         page = Page(limit_of(search.limit), search.offset)
-        statements = []
+        statement, values = self.search(ITEMS, where, order, page, Access.SEARCH)
         if search.refresh_ttl:
-            found, values = self.search(
-                ITEMS, where, order, Page(page.limit, page.offset, fields=_PLACE), Access.SEARCH
-            )
-            found = found.replace(ITEMS.select_only(_PLACE), '"namespace", "key", "owner_id"', 1)
-            statements.append(
-                (
-                    f"UPDATE {ITEMS.name} SET expires_at = {_ENDS.format('ttl_minutes')} WHERE ttl_minutes IS NOT NULL"
-                    f" AND (namespace, key, owner_id) IN ({found})",
-                    values,
-                )
-            )
-        statements.append(self.search(ITEMS, where, order, page, Access.SEARCH))
+            found = statement.replace(ITEMS.select, f"{ITEMS.select}, {PLACE}", 1)
+            # A scan of what was found keeps its order.
+            statement = f"WITH found AS ({found}), {REFRESHED} SELECT {REFRESHED_ITEM} FROM found"
 
         def read(results: list[list[Row]]) -> Result:
-            items = [message(ITEMS, row) for row in results[-1]]
+            items = [message(ITEMS, row) for row in results[0]]
             return pb.SearchItemsResponse(items=items)
 
-        return _Plan(statements, read, again=True, slow=True)
+        return _Plan([(statement, values)], read, again=True, slow=True)
 
     def _list_namespaces(self, listing: ListNamespaces) -> _Plan:
         values = Values()
@@ -265,6 +244,3 @@ def _read_scored(results: list[list[Row]]) -> Result:
     for item, row in zip(items, results[0], strict=True):
         item.score = row[-1]
     return pb.SearchItemsResponse(items=items)
-
-
-_PLACE = frozenset({"namespace", "key"})

@@ -11,6 +11,7 @@ from typing import Final
 from agentstorage.v1 import store_pb2 as pb
 from storage_service.store import Access
 from storage_service.store.items import Put, Search, limit_of
+from storage_service.store.postgres.refreshing import PLACE, REFRESHED, REFRESHED_ITEM
 from storage_service.store.postgres.rows import Rows, Statement, Values
 from storage_service.store.tables import ITEMS
 from storage_service.store.where import Where
@@ -43,8 +44,8 @@ def bound(put: Put) -> tuple[list[str] | None, list[str] | None]:
     return [vector.field for vector in put.vectors], [_array(vector.values) for vector in put.vectors]
 
 
-def closest(rows: Rows, search: Search, where: Sequence[Where], pgvector: str, ends: str) -> Statement:
-    """The statement of a search by a vector: a row is an item's columns and its score. ``ends`` is when a refreshed item ends."""
+def closest(rows: Rows, search: Search, where: Sequence[Where], pgvector: str) -> Statement:
+    """The statement of a search by a vector: a row is an item's columns and its score."""
     values = Values()
     conditions = rows.conditions(ITEMS, where, Access.SEARCH, values)
     query, size = values(_array(search.vector)), values(len(search.vector))
@@ -56,23 +57,18 @@ def closest(rows: Rows, search: Search, where: Sequence[Where], pgvector: str, e
         )
 
     found = (
-        f'SELECT {ITEMS.select}, vectors, "namespace" AS place, "owner_id" AS owner, near'
+        f"SELECT {ITEMS.select}, vectors, {PLACE}, near"
         f" FROM {ITEMS.name} CROSS JOIN {scored('near', pgvector)}"
         f" WHERE {conditions} AND vectors IS NOT NULL AND near IS NOT NULL"
         f' ORDER BY near DESC, "namespace" COLLATE "C", "key" COLLATE "C"'
         f" LIMIT {values(limit_of(search.limit))} OFFSET {values(search.offset)}"
     )
-    columns = {name: f'"{name}"' for name in ITEMS.fields}
-    refreshed = ""
+    columns, refreshed = ", ".join(f'"{name}"' for name in ITEMS.fields), ""
     if search.refresh_ttl:
-        columns["expires_at"] = f"coalesce({ends.format('ttl_minutes')}, expires_at)"
-        refreshed = (
-            f", refreshed AS (UPDATE {ITEMS.name} AS i SET expires_at = {ends.format('i.ttl_minutes')} FROM found AS f"
-            " WHERE i.namespace = f.place AND i.key = f.key AND i.owner_id = f.owner AND i.ttl_minutes IS NOT NULL)"
-        )
+        columns, refreshed = REFRESHED_ITEM, f", {REFRESHED}"
     # pgvector reckons in single precision, which is enough to find the items but not to tell how close they are.
     statement = (
-        f"WITH found AS ({found}){refreshed} SELECT {', '.join(columns.values())}, score"
+        f"WITH found AS ({found}){refreshed} SELECT {columns}, score"
         f' FROM found CROSS JOIN {scored("score", "")} ORDER BY score DESC, place COLLATE "C", "key" COLLATE "C"'
     )
     return statement, values
