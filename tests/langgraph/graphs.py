@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypedDict
 from langchain_core.runnables import RunnableConfig
 from langgraph.channels import DeltaChannel
 from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.func import entrypoint, task
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Overwrite, Send, StateSnapshot, interrupt
 
@@ -201,6 +202,43 @@ async def sends(saver: Saver, config: RunnableConfig) -> Any:
     return await graph.ainvoke({"items": [*range(15)], "log": []}, config), await history(graph, config)
 
 
+async def functions(saver: Saver, config: RunnableConfig) -> Any:
+    """The functional API: tasks that call tasks, thirty deep, an answer from outside, and what is kept from run to run."""
+
+    @task
+    async def descend(depth: int) -> int:
+        return 1 + await descend(depth - 1) if depth else 0
+
+    @entrypoint(checkpointer=saver)
+    async def run(name: str, *, previous: int | None = None) -> Any:
+        depth = await descend(30)
+        answer = interrupt(f"{name}?")
+        runs = (previous or 0) + 1
+        return entrypoint.final(value=[depth, answer, runs], save=runs)
+
+    seen: list[Any] = []
+    for name in ("first", "second"):
+        asked = await run.ainvoke(name, config)
+        seen.append([item.value for item in asked["__interrupt__"]])
+        seen.append(await run.ainvoke(Command(resume=f"answer to {name}"), config))
+    return seen, await history(run, config)
+
+
+async def nested(saver: Saver, config: RunnableConfig) -> Any:
+    """Subgraphs in each other, thirty deep, the innermost of which asks."""
+    inner = StateGraph(State)
+    inner.add_node("ask", lambda state: {"log": [interrupt("deep?")]})
+    inner.add_edge(START, "ask")
+    for depth in range(30):
+        outer = StateGraph(State)
+        outer.add_node(f"level_{depth}", inner.compile())
+        outer.add_edge(START, f"level_{depth}")
+        inner = outer
+    graph = inner.compile(checkpointer=saver)
+    await graph.ainvoke({"log": []}, config)
+    return await graph.ainvoke(Command(resume="yes"), config), await history(graph, config)
+
+
 def added(state: list[Any] | None, writes: Sequence[list[Any]]) -> list[Any]:
     """The reducer of a delta channel."""
     return [*(state or []), *(entry for write in writes for entry in write)]
@@ -252,5 +290,16 @@ async def deltas(saver: Saver, config: RunnableConfig) -> Any:
 
 
 SCENARIOS: dict[str, Scenario] = {
-    scenario.__name__: scenario for scenario in (interrupts, breakpoints, subgraphs, time_travel, errors, sends, deltas)
+    scenario.__name__: scenario
+    for scenario in (
+        interrupts,
+        breakpoints,
+        subgraphs,
+        time_travel,
+        errors,
+        sends,
+        deltas,
+        functions,
+        nested,
+    )
 }

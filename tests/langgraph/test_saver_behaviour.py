@@ -131,6 +131,7 @@ async def test_no_writes_are_no_call(thread: str) -> None:
         await saver.aprune([])
         assert await saver.aget_delta_channel_history(config=config(thread), channels=[]) == {}
         assert [item async for item in saver.alist(config(thread), limit=0)] == []
+        assert [item async for item in saver.alist(config(""))] == []
         with pytest.raises(TypeError, match="run_ids"):
             await saver.adelete_for_runs("r1")
         with pytest.raises(TypeError, match="thread_ids"):

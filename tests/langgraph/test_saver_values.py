@@ -226,5 +226,10 @@ async def test_large_values_keep_no_loop_waiting(
         assert len([item async for item in saver.alist(config(thread))]) == 1
         second = await put(saver, thread, {}, first)
         await saver.aget_delta_channel_history(config=second, channels=["log"])
-    assert len(serde.threads) == 8
+        assert len(serde.threads) == 8
+        # A text goes again with each checkpoint, also when it is not new.
+        made = checkpoint({"text": "x" * size, "number": 1})
+        third = await saver.aput(second, made, metadata(), made["channel_versions"])
+        await saver.aput(third, {**made, "id": "z"}, metadata(), {"number": made["channel_versions"]["number"]})
+    assert len(serde.threads) == 12
     assert {where == threading.get_ident() for where in serde.threads} == {here}

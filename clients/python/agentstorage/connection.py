@@ -75,8 +75,9 @@ class Connection:
         streams: Streams of the exchange at most for each event loop, each to another process of the service.
 
     Raises:
-        ValueError: The target, the token, a time or a PEM file is not one, or the token would go over the network in
+        ValueError: The target, the owner, the token, a time or a PEM file is not one, or the token would go over the network in
             the clear.
+        TypeError: The owner or a time has another type.
         OSError: A file cannot be read; the message names the option.
     """
 
@@ -97,9 +98,13 @@ class Connection:
         streams: int = STREAMS,
     ) -> None:
         env = os.environ
-        self._target = _checked_target(target or env.get("AGENTSTORAGE_TARGET") or DEFAULT_TARGET)
-        self._owner_id = owner_id if owner_id is not None else env.get("AGENTSTORAGE_OWNER") or None
+        if target is None:
+            target = env.get("AGENTSTORAGE_TARGET") or DEFAULT_TARGET
+        self._target = _checked_target(target)
+        self._owner_id = checked_owner(owner_id) or env.get("AGENTSTORAGE_OWNER") or None
         for name, seconds in (("read_timeout", read_timeout), ("write_timeout", write_timeout)):
+            if not isinstance(seconds, (int, float)):
+                raise TypeError(f"{name} must be a number of seconds, not {type(seconds).__name__}")
             if not seconds > 0:
                 raise ValueError(f"{name} must be more than 0 seconds")
         self._read_timeout = read_timeout
@@ -226,6 +231,17 @@ class Connection:
         if self._credentials:
             return grpc.aio.secure_channel(self._target, self._credentials, options=options)
         return grpc.aio.insecure_channel(self._target, options=options)
+
+
+def checked_owner(owner_id: Any, name: str = "owner_id") -> str | None:
+    """Give an owner, or None for none. TypeError and ValueError, naming the argument, for what is no owner."""
+    if owner_id is None:
+        return None
+    if not isinstance(owner_id, str):
+        raise TypeError(f"{name} must be a str, not {type(owner_id).__name__}")
+    if not owner_id:
+        raise ValueError(f"{name} must not be empty")
+    return owner_id
 
 
 class _Bound:

@@ -27,6 +27,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import TASKS, _DeltaSnapshot
 
 from agentstorage import jsontext
+from agentstorage.connection import checked_owner
 from agentstorage.errors import LimitReached
 from agentstorage.v1 import checkpoints_pb2 as pb
 
@@ -35,7 +36,7 @@ M = TypeVar("M")
 #: Bytes of values that one message carries: the service's 64 MiB, less room for ids and names.
 MESSAGE_BYTES: Final = 64 * 1024 * 1024 - 64 * 1024
 #: What one message has at most, as the service has it.
-_CHANNELS, _WRITES = 10_000, 100_000
+_CHANNELS, _WRITES, _IDS = 10_000, 100_000, 1000
 # The names and ids beside a value, as long as they may be.
 _NAMES_BYTES: Final = 2048
 # A checkpoint may hold so many characters of texts as JSON; the service takes 16 MiB of JSON, of which one character is 6 bytes at most.
@@ -69,6 +70,12 @@ def config_of(thread_id: str, checkpoint_ns: str, checkpoint_id: str, owner_id: 
     if owner_id is not None:
         configurable["owner_id"] = owner_id
     return {"configurable": configurable}
+
+
+def owner_of(config: RunnableConfig | None) -> str | None:
+    """Give the owner that a config names; None for none. TypeError and ValueError for what is no owner."""
+    named = (config or {}).get("configurable", {}).get("owner_id")
+    return checked_owner(named, 'config["configurable"]["owner_id"]')
 
 
 def put_requests(
@@ -107,6 +114,38 @@ def put_requests(
         for part in _packed(channels, _CHANNELS)
     ]
     return [*ahead, last]
+
+
+def list_request(
+    owner_id: str,
+    config: RunnableConfig | None,
+    filter: dict[str, Any] | None,
+    before: RunnableConfig | None,
+    limit: int | None,
+) -> tuple[pb.ListCheckpointsRequest | None, str | None]:
+    """Make the request of a list, None for an empty one, and give the owner where the config names it."""
+    request = pb.ListCheckpointsRequest(owner_id=owner_id, limit=limit)
+    configurable = config["configurable"] if config else {}
+    # No thread is named by an empty text; whoever names none means all of them.
+    thread_id = configurable.get("thread_id")
+    request.thread_id = "" if thread_id is None else str(thread_id)
+    is_nowhere = thread_id is not None and not request.thread_id
+    if (checkpoint_ns := configurable.get("checkpoint_ns")) is not None:
+        request.checkpoint_ns = checkpoint_ns
+    request.checkpoint_id = configurable.get("checkpoint_id") or ""
+    if filter:
+        request.metadata = jsontext.dump(filter, "filter")
+    if before:
+        request.before = before["configurable"].get("checkpoint_id") or ""
+    return None if is_nowhere or limit == 0 else request, configurable.get("owner_id")
+
+
+def id_parts(ids: Sequence[str], name: str) -> Iterator[list[str]]:
+    """Divide ids into as many as the service takes at once."""
+    if isinstance(ids, str):
+        raise TypeError(f"{name} must be a sequence of ids, not one id")
+    for start in range(0, len(ids), _IDS):
+        yield [str(one) for one in ids[start : start + _IDS]]
 
 
 def write_requests(
@@ -155,6 +194,15 @@ def _divided(
             made = pb.ChannelValue(channel=channel, version=str(version), type=kind, value=bytes(data))
             channels.append((_measured(channel, data), made))
     return inline, channels
+
+
+def sent_values(checkpoint: Checkpoint, new_versions: ChannelVersions) -> list[Any]:
+    """Give the channel values that go with a put: those with new versions, and those that may be part of the checkpoint's JSON."""
+    return [
+        value
+        for channel, value in checkpoint["channel_values"].items()
+        if channel in new_versions or isinstance(value, _PRIMITIVES)
+    ]
 
 
 def _keeps(value: Any, room: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
@@ -18,8 +18,7 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from agentstorage import jsontext
-from agentstorage.connection import Connection
+from agentstorage.connection import Connection, checked_owner
 from agentstorage.errors import LimitReached, NotFound
 from agentstorage.langgraph import loop
 from agentstorage.langgraph.checkpoints import (
@@ -27,19 +26,22 @@ from agentstorage.langgraph.checkpoints import (
     Histories,
     Row,
     config_of,
+    id_parts,
+    list_request,
     next_row,
     next_version,
+    owner_of,
     put_requests,
+    sent_values,
     write_requests,
 )
 from agentstorage.langgraph.work import LARGE, is_large, worked
+from agentstorage.opening import asked, opened
 from agentstorage.v1 import checkpoints_pb2 as pb
 from agentstorage.v1 import checkpoints_pb2_grpc, threads_pb2
 
 T = TypeVar("T")
 
-# The service takes so many ids at once.
-_IDS: Final = 1000
 _STUB: Any = checkpoints_pb2_grpc.CheckpointServiceStub
 _STRATEGIES: Final = {
     "keep_latest": threads_pb2.PruneStrategy.PRUNE_STRATEGY_KEEP_LATEST,
@@ -59,16 +61,8 @@ class _Saver(BaseCheckpointSaver[str]):
         **settings: Any,
     ) -> None:
         super().__init__(serde=serde)
-        if owner_id == "":
-            raise ValueError("owner_id must not be empty")
-        self._owner_id = owner_id
-        self._owned = not isinstance(target, Connection)
-        if isinstance(target, Connection):
-            if settings:
-                raise TypeError(f"{', '.join(settings)} belong to the Connection that is given")
-            self._connection = target
-        else:
-            self._connection = Connection(target, **settings)
+        self._owner_id = checked_owner(owner_id)
+        self._connection, self._owned = opened(self, target, settings)
 
     @property
     def connection(self) -> Connection:
@@ -113,7 +107,7 @@ class _Saver(BaseCheckpointSaver[str]):
             before: The config of a checkpoint whose id is greater.
             limit: How many at most.
         """
-        request, named = self._list_request(config, filter, before, limit)
+        request, named = list_request(self._owner(config), config, filter, before, limit)
         if request is None:
             return
         call = self._listed(request)
@@ -132,12 +126,11 @@ class _Saver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         """Keep a checkpoint after the one whose config is given, with the values of the channels that have new versions."""
         address, named = self._address(config)
-        values = checkpoint["channel_values"]
         for request in await worked(
-            is_large([values[channel] for channel in new_versions if channel in values]),
+            is_large(sent_values(checkpoint, new_versions)),
             lambda: put_requests(self.serde, address, config, checkpoint, metadata, new_versions),
         ):
-            await self._stub().PutCheckpoint(request)
+            await self._written(self._stub().PutCheckpoint(request), address)
         return config_of(address.thread_id, address.checkpoint_ns, checkpoint["id"], named)
 
     async def aput_writes(
@@ -149,7 +142,16 @@ class _Saver(BaseCheckpointSaver[str]):
             is_large([value for _, value in writes]),
             lambda: write_requests(self.serde, address, writes, task_id, task_path),
         ):
-            await self._stub().PutWrites(request)
+            await self._written(self._stub().PutWrites(request), address)
+
+    async def _written(self, call: Awaitable[Any], address: Address) -> None:
+        try:
+            await call
+        except NotFound as error:
+            error.add_note(
+                f"the thread id {address.thread_id!r} is not this owner's to write, or was deleted just now: use another thread_id"
+            )
+            raise
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Delete the checkpoints of a thread in all namespaces."""
@@ -159,7 +161,7 @@ class _Saver(BaseCheckpointSaver[str]):
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Delete the checkpoints whose metadata names one of the runs as "run_id", in all of the owner's threads."""
         owner = self._owner()
-        for part in _parts(run_ids, "run_ids"):
+        for part in id_parts(run_ids, "run_ids"):
             await self._stub().DeleteRunCheckpoints(pb.DeleteRunCheckpointsRequest(owner_id=owner, run_ids=part))
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
@@ -180,7 +182,7 @@ class _Saver(BaseCheckpointSaver[str]):
         if strategy not in _STRATEGIES:
             raise ValueError(f"strategy must be one of {', '.join(_STRATEGIES)}, not {strategy!r}")
         owner = self._owner()
-        for part in _parts(thread_ids, "thread_ids"):
+        for part in id_parts(thread_ids, "thread_ids"):
             request = pb.PruneCheckpointsRequest(owner_id=owner, thread_ids=part, strategy=_STRATEGIES[strategy])
             await self._stub().PruneCheckpoints(request)
 
@@ -217,7 +219,7 @@ class _Saver(BaseCheckpointSaver[str]):
         limit: int | None = None,
     ) -> Iterator[CheckpointTuple]:
         """Do as ``alist``, and wait for each."""
-        request, named = self._list_request(config, filter, before, limit)
+        request, named = list_request(self._owner(config), config, filter, before, limit)
         if request is None:
             return
         call, its_loop = self._waited(self._listed_here, request)
@@ -283,15 +285,15 @@ class _Saver(BaseCheckpointSaver[str]):
 
     def _owner(self, config: RunnableConfig | None = None) -> str:
         """Give the owner whose checkpoints a call is about."""
-        named = config["configurable"].get("owner_id") if config else None
+        named = owner_of(config)
         if self._owner_id is not None and named not in (None, self._owner_id):
             raise ValueError('config["configurable"]["owner_id"] is not the owner_id that this saver was made with')
         if named is None:
             named = self._owner_id or self._connection.owner_id
-        if not named or not isinstance(named, str):
+        if named is None:
             raise ValueError(
-                "no owner_id: give the saver one, or, for calls that have a config, set "
-                'config["configurable"]["owner_id"], a text'
+                'no owner_id: give the saver one, set config["configurable"]["owner_id"] for calls that have a config, or set '
+                "AGENTSTORAGE_OWNER"
             )
         return named
 
@@ -306,26 +308,6 @@ class _Saver(BaseCheckpointSaver[str]):
             configurable.get("checkpoint_id") or "",
         )
         return address, configurable.get("owner_id")
-
-    def _list_request(
-        self,
-        config: RunnableConfig | None,
-        filter: dict[str, Any] | None,
-        before: RunnableConfig | None,
-        limit: int | None,
-    ) -> tuple[pb.ListCheckpointsRequest | None, str | None]:
-        """Make the request of a list; None for an empty one."""
-        request = pb.ListCheckpointsRequest(owner_id=self._owner(config), limit=limit)
-        configurable = config["configurable"] if config else {}
-        request.thread_id = str(configurable.get("thread_id", ""))
-        if (checkpoint_ns := configurable.get("checkpoint_ns")) is not None:
-            request.checkpoint_ns = checkpoint_ns
-        request.checkpoint_id = configurable.get("checkpoint_id") or ""
-        if filter:
-            request.metadata = jsontext.dump(filter, "filter")
-        if before:
-            request.before = before["configurable"].get("checkpoint_id") or ""
-        return None if limit == 0 else request, configurable.get("owner_id")
 
 
 class AsyncGrpcSaver(_Saver):
@@ -370,6 +352,10 @@ class AsyncGrpcSaver(_Saver):
             )
         return super()._waited(method, *args, **kwargs)
 
+    async def setup(self) -> None:
+        """Ask whether the service is there; it makes its tables itself. Programs that change savers may call it as before."""
+        await asked(self._connection)
+
     async def close(self) -> None:
         """Close the connection, unless it was given."""
         if self._owned:
@@ -395,6 +381,10 @@ class GrpcSaver(_Saver):
     keeps no process alive. The arguments are those of ``AsyncGrpcSaver``, and so are the methods with "a".
     """
 
+    def setup(self) -> None:
+        """Do as that of ``AsyncGrpcSaver``, and wait."""
+        loop.run(asked(self._connection))
+
     def close(self) -> None:
         """Close the connection, unless it was given."""
         if self._owned:
@@ -407,11 +397,3 @@ class GrpcSaver(_Saver):
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _parts(ids: Sequence[str], name: str) -> Iterator[list[str]]:
-    """Divide ids into as many as the service takes at once."""
-    if isinstance(ids, str):
-        raise TypeError(f"{name} must be a sequence of ids, not one id")
-    for start in range(0, len(ids), _IDS):
-        yield [str(one) for one in ids[start : start + _IDS]]

@@ -11,12 +11,14 @@ from typing import Any
 from langchain_core.runnables.config import var_child_runnable_config
 from langgraph.store.base import BaseStore, IndexConfig, InvalidNamespaceError, Op, PutOp, Result, TTLConfig
 
-from agentstorage.connection import Connection
+from agentstorage.connection import Connection, checked_owner
 from agentstorage.errors import InvalidRequest, NotFound
 from agentstorage.langgraph import loop
-from agentstorage.langgraph.store_index import Index, Vectors
+from agentstorage.langgraph.checkpoints import owner_of
+from agentstorage.langgraph.store_index import Index, Vectors, checked_ttl
 from agentstorage.langgraph.store_steps import Step, parts, steps_of
 from agentstorage.langgraph.work import LARGE, is_large, worked
+from agentstorage.opening import asked, opened
 from agentstorage.storage.store import listed
 from agentstorage.v1 import store_pb2 as pb
 from agentstorage.v1 import store_pb2_grpc
@@ -42,20 +44,12 @@ class _Store(BaseStore):
         **settings: Any,
     ) -> None:
         super().__init__()
-        if owner_id == "":
-            raise ValueError("owner_id must not be empty")
-        self._owner_id = owner_id
-        self.ttl_config = ttl
+        self._owner_id = checked_owner(owner_id)
+        self.ttl_config = checked_ttl(ttl)
         self.index_config = index
         self._index = Index(index) if index is not None else None
         self.embeddings = self._index.embeddings if self._index is not None else None
-        self._owned = not isinstance(target, Connection)
-        if isinstance(target, Connection):
-            if settings:
-                raise TypeError(f"{', '.join(settings)} belong to the Connection that is given")
-            self._connection = target
-        else:
-            self._connection = Connection(target, **settings)
+        self._connection, self._owned = opened(self, target, settings)
 
     @property
     def connection(self) -> Connection:
@@ -106,11 +100,11 @@ class _Store(BaseStore):
         """Give the owner whose items a call is about."""
         owner = self._owner_id
         if owner is None:
-            config = var_child_runnable_config.get()
-            owner = (config or {}).get("configurable", {}).get("owner_id") or self._connection.owner_id
-        if not owner or not isinstance(owner, str):
+            owner = owner_of(var_child_runnable_config.get()) or self._connection.owner_id
+        if owner is None:
             raise ValueError(
-                'no owner_id: give the store one, or run the graph with a config whose config["configurable"]["owner_id"] is one'
+                'no owner_id: give the store one, run the graph with a config whose config["configurable"]["owner_id"] is one, or set '
+                "AGENTSTORAGE_OWNER"
             )
         return owner
 
@@ -163,6 +157,10 @@ class AsyncGrpcStore(_Store):
             )
         return super().batch(ops)
 
+    async def setup(self) -> None:
+        """Ask whether the service is there; it makes its tables itself. Programs that change stores may call it as before."""
+        await asked(self._connection)
+
     async def close(self) -> None:
         """Close the connection, unless it was given."""
         if self._owned:
@@ -186,6 +184,10 @@ class GrpcStore(_Store):
     It may be used from any thread, and by several at once; they wait for one event loop, which runs in a thread of its own and
     keeps no process alive. The arguments are those of ``AsyncGrpcStore``, and so are the methods with "a".
     """
+
+    def setup(self) -> None:
+        """Do as that of ``AsyncGrpcStore``, and wait."""
+        loop.run(asked(self._connection))
 
     def close(self) -> None:
         """Close the connection, unless it was given."""

@@ -13,6 +13,7 @@ from langgraph.store.base import (
     Op,
     PutOp,
     SearchOp,
+    TTLConfig,
     ensure_embeddings,
     get_text_at_path,
     tokenize_path,
@@ -23,6 +24,8 @@ from agentstorage.v1 import store_pb2 as pb
 #: Vectors by the texts that they are the embeddings of.
 Vectors = Mapping[str, Sequence[float]]
 
+_INDEX_KEYS: Final = frozenset({"dims", "embed", "fields", "distance_type", "ann_index_config"})
+_TTL_KEYS: Final = frozenset({"default_ttl", "refresh_on_read", "omit_expired", "sweep_interval_minutes"})
 _DISTANCES: Final = {
     "cosine": pb.VECTOR_DISTANCE_COSINE,
     "l2": pb.VECTOR_DISTANCE_L2,
@@ -33,10 +36,11 @@ _DISTANCES: Final = {
 class Index:
     """How values are embedded, from LangGraph's ``IndexConfig``: ``embed``, ``dims``, ``fields`` and ``distance_type``.
 
-    ValueError for a distance that is none of cosine, l2 and inner_product, or nothing to embed with.
+    ValueError for a distance that is none of cosine, l2 and inner_product, for nothing to embed with, and for unknown keys.
     """
 
     def __init__(self, config: IndexConfig) -> None:
+        _check_keys(config, _INDEX_KEYS, "index")
         embed: Any = config.get("embed")
         settings: Mapping[str, Any] = config
         distance = settings.get("distance_type", "cosine")
@@ -48,7 +52,10 @@ class Index:
         self.must_await = not isinstance(embed, (Embeddings, str)) and (
             inspect.iscoroutinefunction(embed) or inspect.iscoroutinefunction(type(embed).__call__)
         )
-        self._dims = config.get("dims")
+        dims: Any = config.get("dims")
+        if not isinstance(dims, int | None) or isinstance(dims, bool):
+            raise TypeError(f"the index's dims must be an int, not {type(dims).__name__}")
+        self._dims: int | None = dims
         self._paths = _tokenized(config.get("fields") or ["$"])
 
     def texts(self, put: PutOp) -> list[tuple[str, str]]:
@@ -97,6 +104,23 @@ class Index:
                     f"the index's embed gave a vector of {len(vector)} numbers, and its dims are {self._dims}"
                 )
         return dict(zip(texts, vectors, strict=True))
+
+
+def checked_ttl(config: TTLConfig | None) -> TTLConfig | None:
+    """Give LangGraph's ``TTLConfig``. TypeError and ValueError for what is none."""
+    if config is not None:
+        _check_keys(config, _TTL_KEYS, "ttl")
+        minutes: Any = config.get("default_ttl")
+        if not isinstance(minutes, int | float | None) or isinstance(minutes, bool):
+            raise TypeError(f"the ttl's default_ttl must be a number of minutes, not {type(minutes).__name__}")
+    return config
+
+
+def _check_keys(config: Mapping[str, Any], known: frozenset[str], name: str) -> None:
+    if not isinstance(config, Mapping):
+        raise TypeError(f"{name} must be a dict, not {type(config).__name__}")
+    for key in config.keys() - known:
+        raise ValueError(f"{name} has the key {key!r}; it may have {', '.join(sorted(known))}")
 
 
 def _tokenized(paths: Iterable[str]) -> list[tuple[str, str | list[str]]]:

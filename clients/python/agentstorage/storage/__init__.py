@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from agentstorage.connection import Connection
+from agentstorage.opening import opened
 from agentstorage.storage.assistants import Assistants
 from agentstorage.storage.crons import Crons
 from agentstorage.storage.rows import Assistant, AssistantConfig, Cron, Item, Run, Thread, ThreadState
@@ -54,13 +55,7 @@ class GrpcStorage:
     """
 
     def __init__(self, target: str | Connection | None = None, **settings: Any) -> None:
-        self._owned = not isinstance(target, Connection)
-        if isinstance(target, Connection):
-            if settings:
-                raise TypeError(f"{', '.join(settings)} belong to the Connection that is given")
-            self._connection = target
-        else:
-            self._connection = Connection(target, **settings)
+        self._connection, self._owned = opened(self, target, settings)
         self.assistants = Assistants(self._connection)
         self.threads = Threads(self._connection)
         self.runs = Runs(self._connection)
