@@ -86,6 +86,17 @@ async def test_a_checkpoint_larger_than_a_message_comes_in_parts_only(stores: di
         assert await thread.listed() == await whole.listed() == [await whole.get()]
 
 
+async def test_what_surrounds_values_counts_as_well(stores: dict[str, Store], owner: str) -> None:
+    settings = Settings(limits=Limits(message_bytes=100_000))
+    for backend, store in stores.items():
+        whole = Thread(DirectApi(build_pipeline(Settings(), store), backend), owner, f"{owner}-{backend}")
+        thread = Thread(DirectApi(build_pipeline(settings, store), backend), owner, whole.id)
+        await whole.put("1")
+        await whole.put_writes("1", *(write("t", place, "c" * 500) for place in range(300)))
+        await whole.put_writes("1", *(write("u", place) for place in range(3000)))
+        assert await thread.listed() == await whole.listed() == [await whole.get()]
+
+
 async def test_a_listing_is_in_order_of_ids_threads_and_namespaces(api: Api, owner: str, other: str) -> None:
     places = [(id, f"{owner}-{t}", ns) for id in ("1", "2", "3") for t in ("a", "b") for ns in ("", "sub")]
     for id, thread_id, ns in places[::2] + places[1::2]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from typing import Any
 
 import pytest
@@ -199,7 +200,7 @@ async def test_what_is_refused(thread: Thread) -> None:
         "checkpoint": {"checkpoint": "[]"},
         "metadata": {"metadata": '{"a": "\\u0000"}'},
         "checkpoint_id": {"checkpoint_id": ""},
-        "checkpoint_ns": {"checkpoint_ns": "x" * 1025},
+        "checkpoint_ns": {"checkpoint_ns": "x" * 1537},
         "parent_checkpoint_id": {"parent_checkpoint_id": "x" * 256},
         "channels[1].version": {"channels": [value("a", "1"), value("a", "\n")]},
         "channels[0].channel": {"channels": [value("", "1")]},
@@ -214,6 +215,28 @@ async def test_what_is_refused(thread: Thread) -> None:
         await commit(thread, "1", checkpoint="")
     with not_found("checkpoint", thread.id):
         await thread.get()
+
+
+async def test_names_may_be_as_long_as_the_limits(api: Api, owner: str) -> None:
+    thread = Thread(api, owner, random_text(255))
+    # Random, since Postgres packs what comes again in its indexes.
+    namespace, channel, version, id, task = (random_text(size) for size in (1536, 512, 255, 255, 255))
+    fields: dict[str, Any] = {"checkpoint_ns": namespace, "checkpoint_id": id}
+    await thread.call(
+        "PutCheckpoint", **fields, checkpoint=document({channel: version}), channels=[value(channel, version)]
+    )
+    await thread.call("PutWrites", **fields, writes=[{**write(task, 0), "task_path": random_text(65536)}])
+    found = await thread.get(ns=namespace)
+    assert (found.channels[0].channel, found.writes[0].task_id, len(found.writes[0].task_path)) == (
+        channel,
+        task,
+        65536,
+    )
+
+
+def random_text(size: int) -> str:
+    """A text of hexadecimal digits."""
+    return random.randbytes(size // 2 + 1).hex()[:size]
 
 
 async def test_values_are_limited(stores: dict[str, Store], owner: str) -> None:

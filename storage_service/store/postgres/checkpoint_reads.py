@@ -173,7 +173,11 @@ class CheckpointReads(Threads):
 # Rows of checkpoints: a checkpoint itself, which is of kind 0, and its values. n is the number of the checkpoint, or the distance to one.
 _ROW = "n, kind, first, second, channel, type, idx, blob, more, checkpoint_ns"
 _ORDER = itemgetter(0, 1, 2, 3, 6)
-_SIZE = "octet_length(first) + octet_length(second) + coalesce(octet_length(blob), 0)"
+# With what surrounds a value in a message.
+_SIZE = (
+    "octet_length(first) + octet_length(second) + octet_length(channel) + coalesce(octet_length(type), 0)"
+    " + coalesce(octet_length(blob), 0) + coalesce(octet_length(more), 0) + 32"
+)
 
 
 def versions(row: str) -> str:
