@@ -86,6 +86,8 @@ async def repeat_a_create(connection: Connection) -> None:
         await runs.UpdateRun(start)
     except StatusMismatch as error:
         print("started by somebody already, it is", error.metadata["current"])
+    # Its thread was never made; with a thread it would go when the thread does.
+    await runs.DeleteRun(runs_pb2.DeleteRunRequest(owner_id=OWNER, run_id=first.run_id))
 
 
 if __name__ == "__main__":

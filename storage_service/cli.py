@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import gc
 import json
@@ -21,7 +22,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from storage_service import __version__
 from storage_service.commandline import read_settings, run
 from storage_service.database_commands import COMMANDS
-from storage_service.settings import Settings, SettingsError, described
+from storage_service.settings import PortTaken, Settings, SettingsError, described
 from storage_service.sweep_command import sweep
 from storage_service.workers import Report, Workers, end_with_supervisor, held_port
 
@@ -76,7 +77,10 @@ def serve(
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     if embedded and settings.database_url:
-        raise click.ClickException("--embedded and DATABASE_URL both name a database: use one")
+        variable = "DATABASE_URL_FILE" if os.environ.get("DATABASE_URL_FILE", "").strip() else "DATABASE_URL"
+        raise click.ClickException(
+            f"--embedded and {variable} both name a database: unset {variable}, or leave out --embedded (make serve gives it)"
+        )
     if settings.workers == 1:
         run(_serve(settings, embedded))
     if not (embedded or settings.database_url):
@@ -92,6 +96,7 @@ async def _serve(settings: Settings, embedded: str | None) -> int:
 
     lines = logs.set_up(settings.log_level)
     signals = _signals()
+    _refuse_taken_port(settings)
     async with _database(settings, embedded) as settings, _serving(settings, lines) as (port, report):
         _say_where(settings, port, report, bool(embedded))
         await signals.get()
@@ -125,6 +130,21 @@ async def _supervise(settings: Settings, embedded: str | None) -> int:
             environment = dict(os.environ) | ({"DATABASE_URL": settings.database_url} if embedded else {})
             where = functools.partial(_say_where, settings, port, is_embedded=bool(embedded))
             return await Workers(settings, port, environment, where).run(signals)
+
+
+def _refuse_taken_port(settings: Settings) -> None:
+    """Raises PortTaken for a port on which another process listens, before a database is made ready for nothing.
+
+    The server binds the port itself, later, and has the last word.
+    """
+    if not settings.port:
+        return
+    try:
+        with held_port(settings):
+            pass
+    except PortTaken as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EADDRINUSE:
+            raise
 
 
 def _signals() -> asyncio.Queue[signal.Signals]:
@@ -178,7 +198,9 @@ def _say_where(settings: Settings, port: int, report: Report, is_embedded: bool)
     options += ", token=..." if settings.token_file else ""
     click.echo(f'  use it:      agentstorage.GrpcStorage("{address}"{options}), the Python client')
     if is_embedded:
-        click.echo(f'  its data:    DATABASE_URL="{settings.database_url}", for the other commands, while it runs')
+        # For one call: exported, it would be in the way of the next start.
+        command = f'DATABASE_URL="{settings.database_url}" storage-service doctor'
+        click.echo(f"  its data:    for other commands, while it runs: {command}")
     click.echo("  stop it:     Ctrl-C")
 
 

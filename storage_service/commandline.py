@@ -25,7 +25,7 @@ def read_settings(**given: Any) -> Settings:
 
 def read_url(variable: str) -> str:
     """The connection string that a variable holds, or the file that the variable with ``_FILE`` after its name names."""
-    url, file = os.environ.get(variable, ""), os.environ.get(f"{variable}_FILE", "")
+    url, file = (os.environ.get(name, "").strip() for name in (variable, f"{variable}_FILE"))
     if url and file:
         raise click.ClickException(f"{variable} and {variable}_FILE are both set: set one")
     if not (url or file):

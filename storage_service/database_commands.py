@@ -100,8 +100,11 @@ def assign_owner(
     """Give rows without an owner one, and checkpoints without a thread a thread of that owner."""
     from storage_service.store.postgres import assign_owner as assignment
 
-    if bool(ids) == all_ownerless:
-        raise click.ClickException("say which rows: --id ID for some, or --all-ownerless for all")
+    _require_one(
+        "say which rows",
+        {"--id": bool(ids), "--all-ownerless": all_ownerless},
+        "--id ID for some, or --all-ownerless for all",
+    )
     conninfo = _database_url(read_settings())
 
     async def work() -> int:
@@ -142,10 +145,11 @@ def import_store(owner: str, owner_label: int | None, on_clash: str, dry_run: bo
 
     Can be run again. Exit status 1 when not everything is there.
     """
-    if bool(owner) == bool(owner_label):
-        raise click.ClickException(
-            "say whose the items are: --owner ID, or --owner-label N for the label of the namespace that names the owner"
-        )
+    _require_one(
+        "say whose the items are",
+        {"--owner": bool(owner), "--owner-label": bool(owner_label)},
+        "--owner ID, or --owner-label N for the label of the namespace that names the owner",
+    )
     from storage_service.store.postgres.imports import store_items
 
     settings = read_settings()
@@ -183,8 +187,11 @@ def import_checkpoints(from_sqlite: str | None, from_postgres: bool, owner: str,
 
     Can be run again. Exit status 1 when not everything is there.
     """
-    if bool(from_sqlite) == from_postgres:
-        raise click.ClickException("say where the checkpoints are: --from-sqlite FILE, or --from-postgres")
+    _require_one(
+        "say where the checkpoints are",
+        {"--from-sqlite": bool(from_sqlite), "--from-postgres": from_postgres},
+        "--from-sqlite FILE, or --from-postgres",
+    )
     if not owner:
         raise click.ClickException("say whose the threads are: --owner ID")
     from storage_service.store.postgres.imports import checkpoints, other_database
@@ -211,6 +218,14 @@ def import_checkpoints(from_sqlite: str | None, from_postgres: bool, owner: str,
             )
 
     run(_with_database(work()))
+
+
+def _require_one(what: str, given: dict[str, bool], choice: str) -> None:
+    """Raises ClickException unless one of two options is given, and only one."""
+    if all(given.values()):
+        raise click.ClickException(f"{what}: give one of {' and '.join(given)}, not both")
+    if not any(given.values()):
+        raise click.ClickException(f"{what}: {choice}")
 
 
 def _check_owner(owner: str) -> None:

@@ -80,7 +80,7 @@ async def ask(
 
 
 def _check(target: str) -> None:
-    found = re.fullmatch(r"(?:unix|dns|ipv4|ipv6):.+|.+:(\d+)", target)
+    found = re.fullmatch(r"(?:unix|dns|ipv4|ipv6):.+|[^/]+:(\d+)", target)
     if found is None or (found[1] and not 1 <= int(found[1]) <= _LARGEST_PORT):
         raise SettingsError(f"--target takes HOST:PORT, such as localhost:50051, and a port from 1 to {_LARGEST_PORT}")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -39,25 +39,30 @@ def _setting(default: Any, variable: str, meaning: str) -> Any:
     return field(default=default, metadata={"variable": variable, "meaning": meaning})
 
 
+def _positive(default: float, variable: str, meaning: str) -> Any:
+    """A number of which 0 would let nothing through, or everything."""
+    return field(default=default, metadata={"variable": variable, "meaning": meaning, "positive": True})
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a request may hold."""
 
-    message_bytes: int = _setting(64 * 1024 * 1024, "STORAGE_MESSAGE_BYTES", "largest message, both ways, in bytes")
-    json_bytes: int = _setting(16 * 1024 * 1024, "STORAGE_JSON_BYTES", "largest JSON field in bytes")
-    blob_bytes: int = _setting(
+    message_bytes: int = _positive(64 * 1024 * 1024, "STORAGE_MESSAGE_BYTES", "largest message, both ways, in bytes")
+    json_bytes: int = _positive(16 * 1024 * 1024, "STORAGE_JSON_BYTES", "largest JSON field in bytes")
+    blob_bytes: int = _positive(
         64 * 1024 * 1024, "STORAGE_BLOB_BYTES", "largest value of a channel or a write of a checkpoint in bytes"
     )
-    json_depth: int = _setting(100, "STORAGE_JSON_DEPTH", "deepest nesting of a JSON field")
-    namespace_labels: int = _setting(32, "STORAGE_NAMESPACE_LABELS", "most labels of a namespace, up to 32")
-    batch_operations: int = _setting(1000, "STORAGE_BATCH_OPERATIONS", "most operations of a batch, up to 1,000")
-    filter_keys: int = _setting(100, "STORAGE_FILTER_KEYS", "most keys of a metadata or values filter")
-    call_seconds: float = _setting(
+    json_depth: int = _positive(100, "STORAGE_JSON_DEPTH", "deepest nesting of a JSON field")
+    namespace_labels: int = _positive(32, "STORAGE_NAMESPACE_LABELS", "most labels of a namespace, up to 32")
+    batch_operations: int = _positive(1000, "STORAGE_BATCH_OPERATIONS", "most operations of a batch, up to 1,000")
+    filter_keys: int = _positive(100, "STORAGE_FILTER_KEYS", "most keys of a metadata or values filter")
+    call_seconds: float = _positive(
         30.0, "STORAGE_CALL_SECONDS", "longest time of a call, and that of one without a deadline"
     )
-    stream_seconds: float = _setting(3600.0, "STORAGE_STREAM_SECONDS", "longest time of a stream")
-    calls_in_flight: int = _setting(4000, "STORAGE_CALLS_IN_FLIGHT", "most calls at work at once; more are refused")
-    exchange_calls: int = _setting(
+    stream_seconds: float = _positive(3600.0, "STORAGE_STREAM_SECONDS", "longest time of a stream")
+    calls_in_flight: int = _positive(4000, "STORAGE_CALLS_IN_FLIGHT", "most calls at work at once; more are refused")
+    exchange_calls: int = _positive(
         1000, "STORAGE_EXCHANGE_CALLS", "most calls at work at once on one stream of the exchange; more are refused"
     )
     exchange_bytes: int = _setting(
@@ -68,7 +73,7 @@ class Limits:
     exchange_streams: int = _setting(
         1000, "STORAGE_EXCHANGE_STREAMS", "most streams of the exchange at once; clients make plain calls then"
     )
-    bytes_in_flight: int = _setting(
+    bytes_in_flight: int = _positive(
         512 * 1024 * 1024, "STORAGE_BYTES_IN_FLIGHT", "most bytes of requests at work at once; more are refused"
     )
 
@@ -80,9 +85,9 @@ class Settings:
     database_url: str = _setting("", "DATABASE_URL", "Postgres; empty for memory, whose data ends with the process")
     pool_min_size: int = _setting(2, "DATABASE_POOL_MIN_SIZE", "connections that are always open")
     pool_max_size: int = _setting(10, "DATABASE_POOL_MAX_SIZE", "most connections")
-    pool_timeout: float = _setting(30.0, "DATABASE_POOL_TIMEOUT", "longest wait for a free connection in seconds")
-    statement_timeout: float = _setting(30.0, "DATABASE_STATEMENT_TIMEOUT", "longest statement in seconds")
-    lock_timeout: float = _setting(2.0, "DATABASE_LOCK_TIMEOUT", "longest wait for a row lock in seconds")
+    pool_timeout: float = _positive(30.0, "DATABASE_POOL_TIMEOUT", "longest wait for a free connection in seconds")
+    statement_timeout: float = _positive(30.0, "DATABASE_STATEMENT_TIMEOUT", "longest statement in seconds")
+    lock_timeout: float = _positive(2.0, "DATABASE_LOCK_TIMEOUT", "longest wait for a row lock in seconds")
     transaction_pooler: bool = _setting(
         False, "DATABASE_TRANSACTION_POOLER", "true behind a pooler in transaction mode (pgbouncer, Supavisor)"
     )
@@ -219,7 +224,7 @@ def load(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
     _refuse_misspelt(environment)
     values = _read(Settings, environment)
     values["limits"] = Limits(**_read(Limits, environment))
-    if file := environment.get("DATABASE_URL_FILE"):
+    if file := environment.get("DATABASE_URL_FILE", "").strip():
         if values.get("database_url"):
             raise SettingsError("DATABASE_URL and DATABASE_URL_FILE are both set: set one")
         try:
@@ -233,24 +238,38 @@ def load(environment: Mapping[str, str] = os.environ, **given: Any) -> Settings:
 
 
 def _refuse_misspelt(environment: Mapping[str, str]) -> None:
-    """Raises SettingsError for a variable that is nearly one of ours; what is not like any may be somebody else's."""
-    known = {"DATABASE_URL_FILE", *(variable for variable, _, _ in described())}
+    """Raises SettingsError for a variable that is nearly one of ours.
+
+    What is not like any may be another program's, and so may what is like one that is set.
+    """
+    known = ("DATABASE_URL_FILE", *(variable for variable, _, _ in described()))
     for name in environment:
-        is_like_ours = name.startswith(("STORAGE_", "DATABASE_")) and name not in known
-        if is_like_ours and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.9)):
-            raise SettingsError(f"{name} is no setting; did you mean {near[0]}?")
+        if name.startswith(("STORAGE_", "DATABASE_")) and name not in known:
+            near = _nearest(name, known)
+            is_set = any(environment.get(n, "").strip() or environment.get(f"{n}_FILE", "").strip() for n in near)
+            if near and not is_set:
+                raise SettingsError(f"{name} is no setting; did you mean {' or '.join(near)}?")
+
+
+def _nearest(name: str, known: Sequence[str]) -> list[str]:
+    """What a name is nearly: one of those that are known, or several that are about as near."""
+    likeness = {other: difflib.SequenceMatcher(None, other, name).ratio() for other in known}
+    least = max(0.9, max(likeness.values()) - 0.02)
+    return [other for other in known if likeness[other] >= least]
 
 
 def _read(kind: type[Settings] | type[Limits], environment: Mapping[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for item in fields(kind):
         variable = item.metadata.get("variable", "")
-        if text := environment.get(variable, ""):
-            values[item.name] = _parse(variable, text, type(item.default))
+        if text := environment.get(variable, "").strip():
+            values[item.name] = _parse(
+                variable, text, type(item.default), positive=item.metadata.get("positive", False)
+            )
     return values
 
 
-def _parse(variable: str, text: str, kind: type) -> Any:
+def _parse(variable: str, text: str, kind: type, *, positive: bool) -> Any:
     if kind is bool:
         if text.lower() not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
             raise SettingsError(f"{variable} takes true or false")
@@ -261,6 +280,8 @@ def _parse(variable: str, text: str, kind: type) -> Any:
         number = kind(text)
     except ValueError as error:
         raise SettingsError(f"{variable} takes a number") from error
+    if positive and not 0 < number < float("inf"):
+        raise SettingsError(f"{variable} takes a number above 0")
     if not 0 <= number < float("inf"):
         raise SettingsError(f"{variable} takes a number that is not negative")
     return number

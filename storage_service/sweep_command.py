@@ -26,6 +26,11 @@ _LINES: Final = {
     "checkpoints": ("checkpoints: {} deleted for their age", "checkpoints: {} would be deleted for their age"),
     "blobs": ("values that no checkpoint uses: {} deleted", "values that no checkpoint uses: {} would be deleted"),
 }
+# The same of checkpoints where none is too old.
+_WITHOUT_AGE: Final = tuple(
+    f"checkpoints: {what}: no age is set (--older-than, STORAGE_CHECKPOINT_DAYS)"
+    for what in ("{} deleted", "{} would be deleted")
+)
 
 
 @click.command()
@@ -67,15 +72,22 @@ async def _sweep(settings: Settings, owner: str | None, thread: str, days: float
         what = Sweep(store, AllOwners() if owner is None else Owner(owner), thread)
         before = "" if days is None else before_days(days)
         try:
+            if thread and not (await what.through_threads(_count)).total():
+                whose = "" if owner is None else " of this owner"
+                raise click.ClickException(f"not swept: {thread} (no thread{whose} has this id)")
             if dry_run:
                 swept = await _would_sweep(store, what, before)
             else:
                 swept = await what.threads() + await what.items() + await what.checkpoints(before)
         except Failure as failure:
             raise click.ClickException(f"{failure.message}; what was done until then stays done") from failure
-    for kind, texts in _LINES.items():
+    for kind, texts in (_LINES if days is not None else _LINES | {"checkpoints": _WITHOUT_AGE}).items():
         click.echo(texts[dry_run].format(swept[kind]))
     return 0
+
+
+async def _count(thread_ids: Sequence[str]) -> Swept:
+    return Counter(threads=len(thread_ids))
 
 
 async def _would_sweep(store: PostgresStore, what: Sweep, before: str) -> Swept:

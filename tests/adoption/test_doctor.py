@@ -71,3 +71,11 @@ async def test_what_a_runtime_encoded_twice_while_the_triggers_were_gone(legacy:
     assert states.count == 1
     assert broken
     assert broken.ids == ("broken",)
+
+
+async def test_runs_without_a_thread_are_told_with_a_remedy(legacy: str) -> None:
+    (line,) = [line for line in (await examine(legacy)).lines() if "runs_without_thread" in line]
+    assert line == (
+        "warning runs_without_thread: runs whose thread is not there; their owner can read them, and delete them with DeleteRun"
+        f" [1: {runtimes.TS_RUN_ORPHAN}]"
+    )

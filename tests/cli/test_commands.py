@@ -56,7 +56,18 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     (("assign-owner", "--owner", "o", "--id", "x", "--all-ownerless"), {"DATABASE_URL": NOWHERE}, "--all-ownerless"),
     (("serve",), {"DATABASE_URL_FILE": "/no/such/file"}, "DATABASE_URL_FILE"),
     (("serve",), {"DATABASE_URL_FILE": "/etc/hostname", "DATABASE_URL": NOWHERE}, "set one"),
-    (("serve", "--embedded", "/nowhere"), {"DATABASE_URL": NOWHERE}, "--embedded"),
+    (("serve", "--embedded", "/nowhere"), {"DATABASE_URL": NOWHERE}, "unset DATABASE_URL, or leave out --embedded"),
+    (
+        ("serve", "--embedded", "/nowhere"),
+        {"DATABASE_URL_FILE": "/etc/hostname"},
+        "unset DATABASE_URL_FILE, or leave out --embedded (make serve gives it)",
+    ),
+    (("doctor",), {"DATABASE_URL": " "}, "DATABASE_URL is not set"),
+    (
+        ("import-checkpoints", "--from-postgres", "--owner", "o"),
+        {"DATABASE_URL": NOWHERE, "SOURCE_DATABASE_URL": " "},
+        "SOURCE_DATABASE_URL is not set",
+    ),
     (("serve",), {"STORAGE_PORT": "http"}, "STORAGE_PORT"),
     (("serve",), {"STORAGE_PORT": "65536"}, "STORAGE_PORT"),
     (("serve",), {"STORAGE_WORKERS": "0"}, "STORAGE_WORKERS"),
@@ -70,6 +81,7 @@ MISTAKES: list[tuple[tuple[str, ...], dict[str, str], str]] = [
     ),
     (("serve",), {"STORAGE_CALL_SECONDS": "-1"}, "STORAGE_CALL_SECONDS"),
     (("serve",), {"STORAGE_CALL_SECONDS": "nan"}, "STORAGE_CALL_SECONDS"),
+    (("serve",), {"STORAGE_CALL_SECONDS": "0"}, "STORAGE_CALL_SECONDS takes a number above 0"),
     (("serve",), {"DATABASE_POOL_MIN_SIZE": "11"}, "DATABASE_POOL_MIN_SIZE"),
     (("serve",), {"DATABASE_POOL_MIN_SIZE": "0"}, "DATABASE_POOL_MIN_SIZE"),
     (("serve",), {"DATABASE_TRANSACTION_POOLER": "perhaps"}, "DATABASE_TRANSACTION_POOLER"),
@@ -116,17 +128,16 @@ def test_usage(command: tuple[str, ...]) -> None:
     assert "Error: " in result.stderr
 
 
-def test_a_port_that_is_taken(server: ServerProcess) -> None:
-    result = run("serve", "--port", str(server.port))
-    assert result.returncode == 1
-    assert result.stdout == ""
-    *others, line = result.stderr.splitlines()
-    assert all('"level": "warning"' in other for other in others)
-    assert (
-        line
-        == f"Error: can't listen on 127.0.0.1:{server.port}: another process does, or the address is not of this machine"
-        "; --port names another port"
-    )
+def test_a_port_that_is_taken(server: ServerProcess, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for more in ((), ("--embedded", str(data))):
+        result = run("serve", "--port", str(server.port), *more)
+        assert (result.returncode, result.stdout) == (1, "")
+        assert result.stderr == (
+            f"Error: can't listen on 127.0.0.1:{server.port}: another process does, or the address is not of this machine"
+            "; --port names another port\n"
+        )
+        assert not data.exists(), "no Postgres is made for it"
 
 
 async def test_health(serve: Serve, server: ServerProcess) -> None:
@@ -160,7 +171,7 @@ def test_health_says_why_nobody_answers(server: ServerProcess) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         target = f"127.0.0.1:{silent.getsockname()[1]}"
         assert says(target, "--timeout", "0.5") == "DEADLINE_EXCEEDED: no answer within 0.5 s\n"
-    for target in ("localhost", "localhost:0", "localhost:65536"):
+    for target in ("localhost", "localhost:0", "localhost:65536", f"http://{server.target}", f"grpc://{server.target}"):
         result = run("health", "--target", target)
         assert (result.returncode, result.stdout) == (1, "")
         assert result.stderr.startswith("Error: --target takes HOST:PORT")

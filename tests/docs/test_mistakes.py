@@ -29,18 +29,24 @@ MISTAKES: dict[str, tuple[str, dict[str, str]]] = {
     "workers in memory": ("serve --port 0 --workers 2", {}),
     "no workers": ("serve --port 0 --workers 0", {}),
     "no number": ("serve", {"STORAGE_PORT": "many"}),
+    "zero": ("serve", {"STORAGE_CALL_SECONDS": "0"}),
+    "misspelt": ("doctor", {"DATABASE_URI": "postgresql://h/d"}),
     "pool": ("serve --port 0", {"DATABASE_POOL_MIN_SIZE": "20"}),
     "right": ("serve --port 0", {"STORAGE_ANONYMOUS_RIGHTS": "root"}),
     "doctor without a database": ("doctor", {}),
     "migrate without a database": ("migrate", {}),
     "doctor while it is away": ("doctor", _AWAY),
     "health where nobody listens": ("health --target 127.0.0.1:1", {}),
+    "health of a URL": ("health --target http://localhost:50051", {}),
     "assign-owner without rows": ("assign-owner --owner alice", _AWAY),
+    "assign-owner to some and all": ("assign-owner --owner alice --id t1 --all-ownerless", _AWAY),
+    "import-store with both owners": ("import-store --owner alice --owner-label 2", _AWAY),
+    "import-checkpoints from both": ("import-checkpoints --from-sqlite agents.sqlite --from-postgres", _AWAY),
 }
 
 
-def _says(command: str, settings: dict[str, str], directory: Path) -> str:
-    """The last line of a command that fails."""
+def _says(command: str, settings: dict[str, str], directory: Path, status: int = 1) -> str:
+    """The last line of a command that fails with an exit status."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("DATABASE_", "STORAGE_"))}
     done = subprocess.run(
         [sys.executable, "-m", "storage_service", *command.split()],
@@ -51,7 +57,7 @@ def _says(command: str, settings: dict[str, str], directory: Path) -> str:
         timeout=60,
         check=False,
     )
-    assert done.returncode == 1, done.stderr
+    assert done.returncode == status, done.stderr
     return done.stderr.strip().splitlines()[-1]
 
 
@@ -75,3 +81,13 @@ def test_a_taken_port_is_told_as_the_page_says(tmp_path: Path) -> None:
         taken.listen()
         said = _says(f"serve --port {taken.getsockname()[1]}", {}, tmp_path)
     assert f"`{re.sub(r'127.0.0.1:[0-9]+', '127.0.0.1:50051', said)}`" in OPERATION.read_text()
+
+
+@pytest.mark.parametrize(
+    "command", ["assign-owner", "serve --colour", "serve --port x"], ids=["no option", "no such option", "no number"]
+)
+def test_a_command_line_that_is_none_has_the_status_that_the_page_names(command: str, tmp_path: Path) -> None:
+    assert _says(command, {}, tmp_path, status=2).startswith("Error: ")
+    (said,) = re.findall(r"## Mistakes, .*?\n\n(.*?)\n\n", OPERATION.read_text(), re.DOTALL)
+    assert "exit status 1" in said
+    assert re.search(r"\(.*a missing option.*wrong type.*\)\s+end with 2", said, re.DOTALL)

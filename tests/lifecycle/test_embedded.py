@@ -148,8 +148,8 @@ async def test_the_start_says_how_the_data_is_reached(directory: Path, serve: Se
     output = server.process.stdout
     assert output
     lines = [await asyncio.to_thread(output.readline) for _ in range(4)]
-    found = re.search(r'  its data: +DATABASE_URL="(.+)", for the other commands', "".join(lines))
-    assert found
+    found = re.search(r'^  its data: .*: DATABASE_URL="(.+)" storage-service doctor$', "".join(lines), re.MULTILINE)
+    assert found, "a command for one call, which leaves nothing set"
     async with grpc.aio.insecure_channel(server.target) as channel:
         await until_healthy(channel, 15)
     looked = await asyncio.to_thread(run, "doctor", DATABASE_URL=found[1])

@@ -60,6 +60,38 @@ def test_what_cannot_be_used(variable: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"DATABASE_URI": "x"}, "DATABASE_URI is no setting; did you mean DATABASE_URL?"),
+        ({"DATABASE_URI": "x", "DATABASE_URL": " "}, "DATABASE_URI is no setting; did you mean DATABASE_URL?"),
+        ({"STORAGE_PROT": "1", "DATABASE_URL": "y"}, "STORAGE_PROT is no setting; did you mean STORAGE_PORT?"),
+        (
+            {"DATABASE_POOL_SIZE": "4"},
+            "DATABASE_POOL_SIZE is no setting; did you mean DATABASE_POOL_MIN_SIZE or DATABASE_POOL_MAX_SIZE?",
+        ),
+        ({"DATABASE_POOL_MIM_SIZE": "4"}, "DATABASE_POOL_MIM_SIZE is no setting; did you mean DATABASE_POOL_MIN_SIZE?"),
+    ],
+)
+def test_a_name_that_is_nearly_a_setting(environment: dict[str, str], says: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load(environment)
+    assert str(caught.value) == says
+
+
+def test_a_name_like_one_that_is_set_is_another_programs(tmp_path: Path) -> None:
+    assert load({"DATABASE_URI": "x", "DATABASE_URL": "postgresql://y"}).database_url == "postgresql://y"
+    assert load({"DATABASE_POOL_SIZE": "4", "DATABASE_POOL_MAX_SIZE": "9"}).pool_max_size == 9
+    file = tmp_path / "url"
+    file.write_text("postgresql://y\n")
+    assert load({"DATABASE_URI": "x", "DATABASE_URL_FILE": str(file)}).database_url == "postgresql://y"
+
+
+def test_what_is_blank_is_not_set() -> None:
+    assert load({"DATABASE_URL": " ", "DATABASE_URL_FILE": "\t", "STORAGE_PORT": " ", "STORAGE_HOST": ""}) == Settings()
+    assert load({"DATABASE_URL": " postgresql://y\n"}).database_url == "postgresql://y"
+
+
+@pytest.mark.parametrize(
     ("given", "allowed"),
     [
         ({"host": "localhost"}, True),
@@ -103,6 +135,38 @@ def test_url_from_a_file(tmp_path: Path) -> None:
     assert "other" not in str(caught.value)
     with pytest.raises(SettingsError, match="DATABASE_URL_FILE can't be read"):
         load({"DATABASE_URL_FILE": str(tmp_path / "absent")})
+
+
+# Those of which 0 means something; of the others it would let nothing through, or everything.
+MAY_BE_ZERO = {
+    "DATABASE_PROBE_SECONDS",
+    "STORAGE_CHECKPOINT_DAYS",
+    "STORAGE_DRAIN_SECONDS",
+    "STORAGE_EXCHANGE_STREAMS",
+    "STORAGE_GRACE_SECONDS",
+    "STORAGE_PORT",
+    "STORAGE_SWEEP_SECONDS",
+    "STORAGE_THREAD_TTL_MINUTES",
+}
+NUMBERS = [name for name, default, _ in described() if default.replace(".", "", 1).isdigit()]
+
+
+@pytest.mark.parametrize("variable", NUMBERS)
+def test_numbers_that_must_not_be_zero(variable: str) -> None:
+    assert set(NUMBERS) > MAY_BE_ZERO
+    if variable in MAY_BE_ZERO:
+        load({variable: "0"})
+        return
+    with pytest.raises(SettingsError, match=variable):
+        load({variable: "0"})
+
+
+@pytest.mark.parametrize("text", ["0", "0.0", "-1", "nan", "inf"])
+def test_a_number_that_must_be_above_zero(text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"STORAGE_CALL_SECONDS": text})
+    assert str(caught.value) == "STORAGE_CALL_SECONDS takes a number above 0"
+    assert load({"STORAGE_CALL_SECONDS": "0.001"}).limits.call_seconds == 0.001
 
 
 def test_every_variable_is_described_once() -> None:

@@ -192,7 +192,7 @@ CHECKS = [
     Check(
         WARNING,
         "runs_without_thread",
-        "runs whose thread is gone; they stay readable by their owner",
+        "runs whose thread is not there; their owner can read them, and delete them with DeleteRun",
         "SELECT r.id FROM langgraph_server.runs r WHERE r.thread_id IS NOT NULL"
         " AND NOT EXISTS (SELECT FROM langgraph_server.threads t WHERE t.id = r.thread_id)",
         ("runs.thread_id", "threads.id"),
