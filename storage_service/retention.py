@@ -1,9 +1,9 @@
 """Retention: deleting threads, checkpoints and items that have outlived their time, in the background and by a command.
 
-A pass goes in batches, each a transaction of its own that takes a fraction of a second, and rests between them as long as they took, so
-that it never has more than half of one connection. Any number of processes may be at it at once (``store/postgres/retention.py``). Threads
-and items whose time is over are found by an index, every minute; for old checkpoints, and for values that no checkpoint uses, all threads
-are gone through, by one of all processes, once a day.
+A pass goes in batches of transactions that take a fraction of a second, and rests between batches as long as they took, so that it never
+has more than half of one connection. Any number of processes may be at it at once (``store/postgres/retention.py``). Threads and items
+whose time is over are found by an index, every minute; for old checkpoints, and for values that no checkpoint uses, all threads are gone
+through, by one of all processes, once a day.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ class Sweep:
         """End the time of threads whose time is over."""
 
         async def step(limit: int) -> Swept | None:
+            # Numbers that are all 0 are something: a thread with a part of its checkpoints left.
             return await self.store.seen_by(self.scope).sweep_threads(limit, self.thread_id) or None
 
         return await in_batches(step, rests=self.rests)
@@ -126,7 +127,7 @@ class Sweeper:
             self._sweeping = asyncio.create_task(self._sweep(), name="sweep")
 
     async def stop(self) -> None:
-        """End, also in the middle of a batch, which then has not been."""
+        """End, also in the middle of a transaction, which then has not been."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait({self._sweeping}, timeout=1)

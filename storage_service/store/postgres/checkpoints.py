@@ -307,10 +307,12 @@ def _gone(condition: str) -> str:
     )
 
 
-def pruning(own: str, arg: Arg, by_age: bool = False) -> str:
+def pruning(own: str, arg: Arg, in_parts: bool = False, by_age: bool = False) -> str:
     """Deletes of a thread all checkpoints but the newest of each namespace and those that these are read from.
 
-    By age, only those go that were made before a time, the oldest first and so many at most; those that later ones are read from stay.
+    In parts, only those go whose ids are before a given one, so many at most, and those that later ones are read from stay. The newest go
+    first, so that what is left between two parts reads as before: its ancestors are there, and a parent's id goes with the parent. The
+    checkpoint that the call of a subgraph began from goes after the call, which is found by it. By age, ids that tell no time stay.
 
     Which channels are delta channels shows in what LangGraph keeps: the steps since a snapshot in the metadata, or a snapshot, which is an
     inline true beside bytes, as a plain true never is. LangGraph.js only marks the thread: there, any channel may be one.
@@ -322,12 +324,15 @@ def pruning(own: str, arg: Arg, by_age: bool = False) -> str:
     root = f"{CHECKPOINTS.name} AS c WHERE {rows} AND c.checkpoint_ns = '' AND c.checkpoint_id = h.{began}"
 
     def old(id: str) -> str:
-        return f"({id} < {arg('before')} AND {id} ~ '{TIMED_ID}')" if by_age else "true"
+        if not in_parts:
+            return "true"
+        return f"({id} < {arg('before')}" + (f" AND {id} ~ '{TIMED_ID}')" if by_age else ")")
 
     chosen = f"{rows} AND {old('checkpoint_id')} AND (checkpoint_ns, checkpoint_id) NOT IN (SELECT checkpoint_ns, checkpoint_id FROM kept)"
-    later = done = ""
-    if by_age:
-        chosen = f"ctid = ANY (ARRAY(SELECT ctid FROM {CHECKPOINTS.name} WHERE {chosen} ORDER BY checkpoint_id LIMIT {arg('limit')}))"
+    later = done = cut = ""
+    if in_parts:
+        order = "ORDER BY checkpoint_ns = '', checkpoint_id DESC"
+        chosen = f"ctid = ANY (ARRAY(SELECT ctid FROM {CHECKPOINTS.name} WHERE {chosen} {order} LIMIT {arg('limit')}))"
         # Of those that are not old the first ones, since what the others are read from is theirs or not old; and those that the calls of
         # subgraphs began from which are not old.
         later = (
@@ -336,6 +341,8 @@ def pruning(own: str, arg: Arg, by_age: bool = False) -> str:
             f" FROM heads AS h WHERE strpos(h.checkpoint_ns, ':') > 0 AND NOT {old('h.checkpoint_id')} AND c.checkpoint_id = h.{began})))"
         )
         done = f" AND (SELECT count(*) FROM gone) < {arg('limit')}"
+        parent = "(checkpoint_ns, parent_checkpoint_id)"
+        cut = f" AND (true{done} OR {parent} IN (SELECT checkpoint_ns, checkpoint_id FROM gone))"
     return (
         f"WITH RECURSIVE heads AS (SELECT DISTINCT ON (checkpoint_ns) * FROM {CHECKPOINTS.name} WHERE {rows}"
         f" ORDER BY checkpoint_ns DESC, checkpoint_id DESC), tops AS (SELECT * FROM heads{later}),"
@@ -366,7 +373,7 @@ def pruning(own: str, arg: Arg, by_age: bool = False) -> str:
             f" calls_{place} AS (DELETE FROM {table.name} WHERE {rows} AND checkpoint_ns IN (SELECT checkpoint_ns FROM calls){done}),"
             for place, table in enumerate(LANGGRAPH_TABLES[1:])
         )
-        + f" cut AS (UPDATE {CHECKPOINTS.name} SET parent_checkpoint_id = NULL WHERE {rows} AND {old('parent_checkpoint_id')}"
+        + f" cut AS (UPDATE {CHECKPOINTS.name} SET parent_checkpoint_id = NULL WHERE {rows} AND {old('parent_checkpoint_id')}{cut}"
         " AND ((checkpoint_ns, checkpoint_id) NOT IN (SELECT checkpoint_ns, checkpoint_id FROM kept)) IS NOT TRUE"
         " AND (checkpoint_ns, parent_checkpoint_id) NOT IN (SELECT checkpoint_ns, checkpoint_id FROM kept))"
         " SELECT count(*) FROM gone"

@@ -1,15 +1,16 @@
 """Deleting what has outlived its time, as SQL.
 
-Any number of processes do it at once. A row that one has chosen is locked by it, and the others pass it over (SKIP LOCKED), so that each
+Any number of processes do it at once. A row that one is at work on is locked by it, and the others pass it over (SKIP LOCKED), so that each
 is deleted once and nobody waits; what a call is at work on is passed over as well. What the choice rests on is looked at again behind the
-locks, where nothing changes it any more.
+locks, where nothing changes it any more. A transaction deletes so many rows, or one thread that has more; between two of them nothing needs
+to be remembered, so that who is killed has left only what the next one goes on with.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from psycopg import Rollback
@@ -30,14 +31,24 @@ from storage_service.store.retention import (
     id_before,
     in_use_until,
 )
-from storage_service.store.tables import CHECKPOINT_BLOBS, CHECKPOINTS, ITEMS, THREAD_STATES, THREADS
+from storage_service.store.tables import (
+    CHECKPOINT_BLOBS,
+    CHECKPOINTS,
+    CRONS,
+    ITEMS,
+    LANGGRAPH_TABLES,
+    RUNS,
+    THREAD_STATES,
+    THREADS,
+    Table,
+)
 
 #: Takes the turn of work that is done once in so many seconds; gives no row where it is not due.
 CLAIM = (
     "INSERT INTO langgraph_server.sweeps AS s (name, began_at) VALUES ($1, now()) ON CONFLICT (name) DO UPDATE SET began_at = now()"
     " WHERE s.began_at <= now() - make_interval(secs => $2::float8) RETURNING true"
 )
-# One thread may have more to delete than a call would have the time for.
+# A thread may be so large that even what is bounded takes longer than a call would have the time for.
 _WITHOUT_TIMEOUT: Statement = ("SET LOCAL statement_timeout = 0", Values())
 
 
@@ -47,14 +58,57 @@ class Retention(Checkpoints):
     # Threads.
 
     async def sweep_threads(self, limit: int, thread_id: str = "") -> Swept:
+        choose = self.write(_choosing, {"limit": limit, "thread_id": thread_id}, bool(thread_id))
+        chosen = await self.run(*choose, slow=True)
+        if not chosen:
+            return Counter()
+        # Where another took all of them, or none is done with yet, there are more all the same.
+        swept: Swept = Counter(threads=0)
+        pruned = [id for id, strategy in chosen if strategy == "keep_latest"]
+        deleted = Texts(id for id, strategy in chosen if strategy != "keep_latest")
+        sizes = await self.run(*self.write(_sizing, {"thread_ids": deleted}), again=True, slow=True) if deleted else []
+        for thread_ids in _together(sizes):
+            swept.update(await self._delete_expired(thread_ids))
+        for id in pruned:
+            swept.update(await self._prune_expired(id))
+        return swept
+
+    async def _delete_expired(self, thread_ids: Sequence[str]) -> Swept:
+        """Delete those of threads whose time is still over, each as a whole: who comes back finds all of it or nothing."""
+
         async def work(transaction: Transaction) -> Swept:
-            given = {"limit": limit, "thread_id": thread_id}
-            chosen = (await transaction.run_all([_WITHOUT_TIMEOUT, self.write(_choosing, given, bool(thread_id))]))[1]
-            if not chosen:
+            lock = self.write(_locking_expired, {"thread_ids": Texts(thread_ids)})
+            locked = (await transaction.run_all([_WITHOUT_TIMEOUT, lock]))[1]
+            if not locked:
                 return Counter()
-            rows = await transaction.run(*self._looking([id for (id,) in chosen]))
-            await transaction.run_all(self._ending(rows))
-            return Counter(map(_verdict, rows))
+            rows = await transaction.run(*self._looking([id for (id,) in locked]))
+            deleted = [row[0] for row in rows if _verdict(row) == "threads"]
+            renewed = [row for row in rows if _verdict(row) == "renewed"]
+            await transaction.run_all([self.deletion(deleted), _renewing(renewed)])
+            return Counter(threads=len(deleted), renewed=len(renewed))
+
+        return await self.atomic(work)
+
+    async def _prune_expired(self, thread_id: str) -> Swept:
+        """Delete a part of what is not the newest of a thread whose time is still over; says that it is pruned with the last part."""
+
+        async def work(transaction: Transaction) -> Swept:
+            # Puts go on meanwhile: what they write follows the newest checkpoint, which stays.
+            lock = self.write(_locking_expired, {"thread_ids": Texts([thread_id])}, True)
+            _, locked, rows = await transaction.run_all([_WITHOUT_TIMEOUT, lock, self._looking([thread_id])])
+            if not locked or not rows or _verdict(rows[0]) == "threads":
+                return Counter()
+            if _verdict(rows[0]) == "renewed":
+                await transaction.run(*_renewing(rows))
+                return Counter(renewed=1)
+            newest = rows[0][4]
+            # Text that is greater than the newest id and all others, by any collation.
+            given = {"thread_id": thread_id, "limit": MOST_ROWS, "before": f"{newest}z" if newest else ""}
+            parts = await transaction.run_all([self.write(pruning, given, True), self.write(_forgetting, given)])
+            if any(part[0][0] >= MOST_ROWS for part in parts):
+                return Counter()
+            await transaction.run(_KEEPING, Values((thread_id, AGAIN_SECONDS)))
+            return Counter(pruned=1)
 
         return await self.atomic(work)
 
@@ -65,19 +119,6 @@ class Retention(Checkpoints):
 
     def _looking(self, thread_ids: Sequence[str]) -> Statement:
         return self.write(_looking, {"thread_ids": Texts(thread_ids)})
-
-    def _ending(self, rows: Sequence[Row]) -> list[Statement]:
-        """The statements that end the time of threads that are locked."""
-        of: dict[str, list[str]] = {"threads": [], "pruned": [], "renewed": []}
-        for row in rows:
-            of[_verdict(row)].append(row[0])
-        ends = [_until(row) for row in rows if _until(row) is not None]
-        return [
-            self.deletion(of["threads"]),
-            (_KEEPING, Values((of["pruned"], AGAIN_SECONDS))),
-            *(self.write(pruning, {"thread_id": id}) for id in of["pruned"]),
-            (_RENEWING, Values((of["renewed"], ends))),
-        ]
 
     # Items.
 
@@ -105,7 +146,9 @@ class Retention(Checkpoints):
         ):
             given["thread_id"] = thread_id
             if is_old:
-                swept["checkpoints"] += await self._in_parts(_locking, self.write(pruning, given, True), given, dry_run)
+                swept["checkpoints"] += await self._in_parts(
+                    _locking, self.write(pruning, given, True, True), given, dry_run
+                )
             if has_unused:
                 swept["blobs"] += await self._in_parts(_locking_quiet, self.write(_collecting, given), given, dry_run)
         return swept
@@ -144,6 +187,25 @@ def _verdict(row: Row) -> str:
     return "pruned" if row[1] == "keep_latest" else "threads"
 
 
+def _together(sizes: Iterable[Row]) -> Iterator[list[str]]:
+    """The threads of _sizing, those together that have few enough rows in all, and a large one alone."""
+    together: list[str] = []
+    rows = 0
+    for id, size in sizes:
+        if together and rows + size > MOST_ROWS:
+            yield together
+            together, rows = [], 0
+        together.append(id)
+        rows += size
+    if together:
+        yield together
+
+
+def _renewing(rows: Sequence[Row]) -> Statement:
+    """The statement that says of threads that _looking gave until when they are in use."""
+    return _RENEWING, Values(([row[0] for row in rows], [_until(row) for row in rows]))
+
+
 # A thread that somebody is at work on is not swept; nor one with a status that a newer version may have given it.
 _LEFT_ALONE = f"threads.status IN ('idle', 'interrupted', 'error') AND NOT {RUN_IN_FLIGHT}"
 _OVER = f"threads.expires_at <= now() AND (threads.ttl).strategy IN ('delete', 'keep_latest') AND {_LEFT_ALONE}"
@@ -151,9 +213,27 @@ _OVER = f"threads.expires_at <= now() AND (threads.ttl).strategy IN ('delete', '
 
 def _choosing(own: str, arg: Arg, is_named: bool) -> str:
     named = f" AND threads.id = {arg('thread_id')}" if is_named else ""
+    # The locks end with the statement: they only pass over what others are at work on.
     return (
-        f"SELECT threads.id FROM {THREADS.name} WHERE {own} AND {_OVER}{named}"
+        f"SELECT threads.id, (threads.ttl).strategy FROM {THREADS.name} WHERE {own} AND {_OVER}{named}"
         f" ORDER BY threads.expires_at LIMIT {arg('limit')} FOR UPDATE SKIP LOCKED"
+    )
+
+
+def _sizing(own: str, arg: Arg) -> str:
+    """Gives threads and how many rows go with each."""
+    sizes = "".join(f" + (SELECT count(*) FROM {table.name} WHERE thread_id = threads.id)" for table in _GOING)
+    return f"SELECT threads.id, 1{sizes} FROM {THREADS.name} WHERE threads.id = ANY ({arg('thread_ids')}::text[]) AND {own}"
+
+
+_GOING: tuple[Table[Any], ...] = (THREAD_STATES, RUNS, CRONS, *LANGGRAPH_TABLES)
+
+
+def _locking_expired(own: str, arg: Arg, is_kept: bool = False) -> str:
+    strength = "NO KEY UPDATE" if is_kept else "UPDATE"
+    return (
+        f"SELECT threads.id FROM {THREADS.name} WHERE threads.id = ANY ({arg('thread_ids')}::text[]) AND {own} AND {_OVER}"
+        f" FOR {strength} SKIP LOCKED"
     )
 
 
@@ -161,19 +241,27 @@ def _looking(own: str, arg: Arg) -> str:
     """Gives of threads whose time is over what tells whether they are in use all the same: their newest checkpoint."""
     return (
         f"SELECT threads.id, (threads.ttl).strategy, (threads.ttl).minutes, extract(epoch FROM now())::float8,"
-        f" newest.checkpoint_id, newest.ts FROM {THREADS.name} LEFT JOIN LATERAL (SELECT c.checkpoint_id, c.checkpoint ->> 'ts' AS ts"
+        f" newest.checkpoint_id, (SELECT c.checkpoint ->> 'ts' FROM {CHECKPOINTS.name} AS c WHERE c.thread_id = threads.id"
+        " AND c.checkpoint_ns = newest.checkpoint_ns AND c.checkpoint_id = newest.checkpoint_id)"
+        f" FROM {THREADS.name} LEFT JOIN LATERAL (SELECT c.checkpoint_ns, c.checkpoint_id"
         # All that the thread has: an index in the order of ids would lead through those of other threads.
-        f" FROM (SELECT checkpoint_id, checkpoint FROM {CHECKPOINTS.name} WHERE thread_id = threads.id OFFSET 0) AS c"
+        f" FROM (SELECT checkpoint_ns, checkpoint_id FROM {CHECKPOINTS.name} WHERE thread_id = threads.id OFFSET 0) AS c"
         " ORDER BY c.checkpoint_id DESC LIMIT 1) AS newest ON true"
         f" WHERE threads.id = ANY ({arg('thread_ids')}::text[]) AND {own} AND {_OVER}"
     )
 
 
-_KEEPING = (
-    f"WITH kept AS (UPDATE {THREADS.name} SET expires_at = now() + make_interval(secs => greatest((ttl).minutes * 60, $2::float8))"
-    f" WHERE id = ANY ($1::text[]) RETURNING id) DELETE FROM {THREAD_STATES.name} AS s USING kept WHERE s.thread_id = kept.id"
-    f" AND s.id < (SELECT max(n.id) FROM {THREAD_STATES.name} AS n WHERE n.thread_id = kept.id)"
-)
+def _forgetting(own: str, arg: Arg) -> str:
+    """Deletes states of a thread that are not the newest, so many at most."""
+    thread = f"(SELECT threads.id FROM {THREADS.name} WHERE threads.id = {arg('thread_id')} AND {own})"
+    return (
+        f"WITH gone AS (DELETE FROM {THREAD_STATES.name} WHERE ctid = ANY (ARRAY(SELECT s.ctid FROM {THREAD_STATES.name} AS s"
+        f" WHERE s.thread_id = {thread} AND s.id < (SELECT max(n.id) FROM {THREAD_STATES.name} AS n WHERE n.thread_id = {thread})"
+        f" LIMIT {arg('limit')})) RETURNING 1) SELECT count(*) FROM gone"
+    )
+
+
+_KEEPING = f"UPDATE {THREADS.name} SET expires_at = now() + make_interval(secs => greatest((ttl).minutes * 60, $2::float8)) WHERE id = $1"
 _RENEWING = (
     f"UPDATE {THREADS.name} SET expires_at = to_timestamp(u.until)"
     " FROM unnest($1::text[], $2::float8[]) AS u (id, until) WHERE threads.id = u.id"
