@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import machine, postgres
+from benchmarks import aegra, machine, postgres
 from benchmarks.checkpoints import CHECKPOINTS
 from benchmarks.load import Load
 from benchmarks.operations import METHODS, Operation, Rows
@@ -24,7 +24,7 @@ from benchmarks.savers import GrpcSaver, PostgresSaver
 #: What ``--only`` takes.
 OPERATIONS: Final = METHODS | CHECKPOINTS
 #: What ``--peers`` takes.
-PEERS: Final = ("echo", "memory", "postgres", "client", "exchange", "workers", "savers")
+PEERS: Final = ("echo", "memory", "postgres", "client", "exchange", "workers", "savers", "aegra")
 
 # What the calls that add rows may add in one repeat, in bytes of documents: the memory backend keeps them all.
 _GROWTH_BYTES = 64 * 2**20
@@ -68,7 +68,7 @@ async def measure(plan: Plan) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "plan": asdict(plan),
         "machine": described,
-        "versions": machine.versions(database.version),
+        "versions": machine.versions(database.version) | (aegra.versions() if "aegra" in plan.peers else {}),
         "load_average": {"before": load_before, "after": machine.load_average()},
         "figures": figures,
         "memory": memory,
@@ -102,6 +102,8 @@ def make_peers(names: Sequence[str], database_url: str, environment: dict[str, s
                 GrpcSaver("AsyncGrpcSaver", service, exchange=True),
                 GrpcSaver("AsyncGrpcSaver, plain", service, exchange=False),
             ]
+        if "aegra" in names and service.name == "postgres" and aegra.interpreter():
+            made.append(aegra.Aegra(database_url))
     return made
 
 

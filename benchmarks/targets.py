@@ -14,7 +14,7 @@ MOST_MIB: Final = 120
 class Rate:
     """How many of another peer's calls per second a peer is to reach with so many callers, by the kind of the method.
 
-    ``cores`` is how many the machine needs for the figure to say anything.
+    ``cores`` is how many the machine needs for the figure to say anything; ``only`` are the methods that it is about, where not all.
     """
 
     peer: str
@@ -23,6 +23,7 @@ class Rate:
     least: dict[str, float]
     what: str
     cores: int = 1
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,21 @@ _CORES_OF_TWO_WORKERS: Final = 6
 def _checkpointer(callers: int, least: dict[str, float]) -> Rate:
     return Rate(
         "AsyncGrpcSaver", "AsyncPostgresSaver", callers, least, "through the service: of AsyncPostgresSaver's calls/s"
+    )
+
+
+def _than_aegra(peer: str, way: str) -> tuple[Rate, Rate]:
+    what = f"{way}: of the calls/s of Aegra's HTTP API"
+    return (
+        Rate(
+            peer,
+            "Aegra",
+            16,
+            dict.fromkeys(("read", "write", "page"), 5),
+            what,
+            only=("CreateThread", "GetThread", "SearchThreads"),
+        ),
+        Rate(peer, "Aegra", 16, {"read": 2.5, "write": 2.5}, what, only=("GetItem", "PutItem")),
     )
 
 
@@ -71,6 +87,8 @@ RATES: Final = (
         "two workers: of one's calls/s, with two clients",
         _CORES_OF_TWO_WORKERS,
     ),
+    *_than_aegra("postgres", "plain"),
+    *_than_aegra("exchange postgres", "by the exchange"),
     _checkpointer(64, {"read": 2.5, "write": 2.5, "graph": 1.8}),
     _checkpointer(16, {"read": 2, "write": 2}),
     _checkpointer(1, {"read": 0.8, "write": 0.8}),
@@ -109,7 +127,7 @@ def _of(
 
     for rate in RATES:
         own, other = figure(rate.peer, rate.callers), figure(rate.against, rate.callers)
-        if own and other and kind in rate.least:
+        if own and other and kind in rate.least and operation in (rate.only or (operation,)):
             ratio, least = own["calls_per_second"] / other["calls_per_second"], rate.least[kind]
             verdict = _verdict(ratio >= least)
             if ratio < least and cores < rate.cores:
