@@ -211,8 +211,8 @@ class Http:
         head = await reader.readuntil(b"\r\n\r\n")
         length = _LENGTH.search(head)
         body = await reader.readexactly(int(length[1]) if length else 0)
-        assert head.startswith(b"HTTP/1.1 20"), (head, body)
         self._idle.append((reader, writer))
+        assert head.startswith(b"HTTP/1.1 20"), (head, body)
         return body
 
     def close(self) -> None:
