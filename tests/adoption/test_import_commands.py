@@ -329,16 +329,16 @@ def measured(url: str, *command: str, **environment: str) -> tuple[str, int]:
 
 
 def test_many_checkpoints_in_little_memory(migrated: str, make_database: MakeDatabase, tmp_path: Path) -> None:
-    """10,000 checkpoints of one thread, with 80 MB of values."""
+    """4,000 checkpoints of one thread, with 80 MB of values."""
     fill(tmp_path / "small", 1, 1)
-    fill(tmp_path / "large", 1, 10_000, 8192)
+    fill(tmp_path / "large", 1, 4000, 20_480)
     others = [make_database(), make_database()]
     for url in others:
         assert run("migrate", DATABASE_URL=url).returncode == 0
     _, little = measured(others[0], *SQLITE, str(tmp_path / "small"), "--owner", "a")
     printed, much = measured(migrated, *SQLITE, str(tmp_path / "large"), "--owner", "a")
-    assert "checkpoints: 10000 read, 10000 written" in printed
+    assert "checkpoints: 4000 read, 4000 written" in printed
     assert much - little < 40
     printed, from_database = measured(others[1], *POSTGRES, "--owner", "a", SOURCE_DATABASE_URL=migrated)
-    assert "values: 10000 read, 10000 written" in printed
+    assert "values: 4000 read, 4000 written" in printed
     assert from_database - little < 40
