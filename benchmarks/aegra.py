@@ -31,12 +31,13 @@ from psycopg.conninfo import conninfo_to_dict
 from agentstorage.v1 import store_pb2, threads_pb2
 from benchmarks.load import CallOnce
 from benchmarks.operations import Operation, Rows
-from benchmarks.peers import Peer
+from benchmarks.peers import Peer, inherited
 from storage_service.settings import Settings
 
 _DATABASE: Final = "aegra"
 _SECONDS: Final = 60.0
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+# So many requests are made before they are sent: one for each row.
 _AHEAD: Final = 1000
 
 
@@ -108,7 +109,9 @@ class Aegra(Peer):
         while not await self._answers():
             if self._process.poll() is not None or time.monotonic() > until:
                 self._log.seek(0)
-                raise RuntimeError(f"Aegra did not start: {self._log.read()[-2000:].decode(errors='replace')}")
+                said = self._log.read()[-2000:].decode(errors="replace")
+                await self.close()
+                raise RuntimeError(f"Aegra did not start: {said}")
             await asyncio.sleep(0.2)
 
     def _start(self) -> None:
@@ -118,29 +121,16 @@ class Aegra(Peer):
             self._port = free.getsockname()[1]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close
         connections = Settings().pool_max_size
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "STORAGE_"))
-        } | {
+        environment = inherited() | {
             "DATABASE_URL": _url(self._database_url),
             "SQLALCHEMY_POOL_SIZE": str(connections // 2),
             "LANGGRAPH_MAX_POOL_SIZE": str(connections - connections // 2),
             "LOG_LEVEL": "WARNING",
             "AUTH_TYPE": "noop",
         }
+        options = f"--host 127.0.0.1 --port {self._port} --log-level warning --no-access-log"
         self._process = subprocess.Popen(
-            [
-                *(
-                    interpreter(),
-                    "-m",
-                    "uvicorn",
-                    "aegra_api.main:app",
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    str(self._port),
-                ),
-                *("--log-level", "warning", "--no-access-log"),
-            ],
+            [interpreter(), "-m", "uvicorn", "aegra_api.main:app", *options.split()],
             env=environment,
             cwd=self._directory.name,
             stdin=subprocess.DEVNULL,

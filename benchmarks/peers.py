@@ -75,17 +75,19 @@ class Peer(Protocol):
         ...
 
 
+def inherited() -> dict[str, str]:
+    """What a server gets of this process's environment: none of the settings of the service."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "STORAGE_"))}
+
+
 class ServerProcess:
     """A server in a process of its own, which says in its first line where it listens. What it logs goes to a file."""
 
     def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
-        inherited = {
-            name: value for name, value in os.environ.items() if not name.startswith(("DATABASE_", "STORAGE_"))
-        }
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by stop
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
-            env=inherited | environment,
+            env=inherited() | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._log,

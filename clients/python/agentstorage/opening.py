@@ -38,7 +38,7 @@ def opened(user: object, target: str | Connection | None, settings: Mapping[str,
     return Connection(target, **settings), True
 
 
-async def asked(connection: Connection) -> None:
+async def ping(connection: Connection) -> None:
     """Ask whether the service is there. Raises StorageError when it does not answer."""
     stub_class: Any = server_pb2_grpc.ServerServiceStub
     await connection.stub(stub_class).GetServerInfo(server_pb2.GetServerInfoRequest())

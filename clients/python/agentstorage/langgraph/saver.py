@@ -36,7 +36,7 @@ from agentstorage.langgraph.checkpoints import (
     write_requests,
 )
 from agentstorage.langgraph.work import LARGE, is_large, worked
-from agentstorage.opening import asked, opened
+from agentstorage.opening import opened, ping
 from agentstorage.v1 import checkpoints_pb2 as pb
 from agentstorage.v1 import checkpoints_pb2_grpc, threads_pb2
 
@@ -354,7 +354,7 @@ class AsyncGrpcSaver(_Saver):
 
     async def setup(self) -> None:
         """Ask whether the service is there; it makes its tables itself. Programs that change savers may call it as before."""
-        await asked(self._connection)
+        await ping(self._connection)
 
     async def close(self) -> None:
         """Close the connection, unless it was given."""
@@ -383,7 +383,7 @@ class GrpcSaver(_Saver):
 
     def setup(self) -> None:
         """Do as that of ``AsyncGrpcSaver``, and wait."""
-        loop.run(asked(self._connection))
+        loop.run(ping(self._connection))
 
     def close(self) -> None:
         """Close the connection, unless it was given."""

@@ -18,7 +18,7 @@ from agentstorage.langgraph.checkpoints import owner_of
 from agentstorage.langgraph.store_index import Index, Vectors, checked_ttl
 from agentstorage.langgraph.store_steps import Step, parts, steps_of
 from agentstorage.langgraph.work import LARGE, is_large, worked
-from agentstorage.opening import asked, opened
+from agentstorage.opening import opened, ping
 from agentstorage.storage.store import listed
 from agentstorage.v1 import store_pb2 as pb
 from agentstorage.v1 import store_pb2_grpc
@@ -159,7 +159,7 @@ class AsyncGrpcStore(_Store):
 
     async def setup(self) -> None:
         """Ask whether the service is there; it makes its tables itself. Programs that change stores may call it as before."""
-        await asked(self._connection)
+        await ping(self._connection)
 
     async def close(self) -> None:
         """Close the connection, unless it was given."""
@@ -187,7 +187,7 @@ class GrpcStore(_Store):
 
     def setup(self) -> None:
         """Do as that of ``AsyncGrpcStore``, and wait."""
-        loop.run(asked(self._connection))
+        loop.run(ping(self._connection))
 
     def close(self) -> None:
         """Close the connection, unless it was given."""
