@@ -30,6 +30,11 @@ CALLS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("CreateRun", {"thread_id": "t", "assistant_id": "a", "run_id": "r"}),
     ("GetOwnerUsage", {}),
 )
+# The server sends it in a thread.
+LARGE_CALL: tuple[str, dict[str, Any]] = (
+    "PutItem",
+    {"namespace": ["a"], "key": "large", "value": f'"{"x" * (8 << 20)}"'},
+)
 
 
 @pytest.fixture
@@ -64,7 +69,8 @@ async def test_all_of_it(
     assert max(seconds for _, seconds in short) < 1
     # Without a deadline of the client's, and with one above the server's.
     for timeout in (None, 60.0):
-        long = await asyncio.gather(*(ends(channel, method, fields, timeout) for method, fields in CALLS))
+        calls = (*CALLS, LARGE_CALL)
+        long = await asyncio.gather(*(ends(channel, method, fields, timeout) for method, fields in calls))
         assert {code for code, _ in long} <= {DEADLINE, UNAVAILABLE}
         assert max(seconds for _, seconds in long) < CAP + 1
     not_serving = await watched

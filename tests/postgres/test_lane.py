@@ -13,7 +13,6 @@ from psycopg.adapt import Buffer, Loader
 
 from storage_service.store.postgres import adapt
 from storage_service.store.postgres.adapt import Blobs, Integers, Texts
-from storage_service.store.postgres.database import _is_large
 from storage_service.store.postgres.lane import Lane, NotSent
 from tests.postgres_server import MakeDatabase, PostgresServer
 
@@ -260,10 +259,3 @@ async def test_arrays_go_in_binary_beside_other_values(lane: Lane, make_database
             )
     large = Blobs([bytes(range(256)) * 4000])
     assert await lane.send("SELECT $1::bytea[]", [large]) == [(list(large),)]
-
-
-def test_values_that_are_large_together_are_large() -> None:
-    assert _is_large(["x", Blobs([b"x" * 40_000, None, b"x" * 40_000])])
-    assert _is_large([Texts(["x" * 40_000] * 2)])
-    assert _is_large(["x" * 70_000])
-    assert not _is_large(["x" * 40_000, Blobs([b"x" * 40_000]), Texts(), Integers([1] * 1000), None, 7])

@@ -1,11 +1,12 @@
 """What others do to a caller of the exchange: the p99 of one call at a time on a stream, alone and next to a disturbance.
 
-Each party is a process of its own, so that what is measured is the server::
+Each party is a process of its own, and so that what is measured is the server, it and its caller have one processor for themselves; the
+disturbing caller, another server and Postgres have the others::
 
     .venv/bin/python -m tests.rpc.disturbances --seconds 10
 
 prints a table for both backends: the p99 alone, next to a disturbance of another server, and next to one of the same server, the last
-two in multiples of the first. What the other server's disturbance costs is the machine's, which the parties share; it needs two free cores.
+two in multiples of the first, with the longest call. What the other server's disturbance costs is the machine's; it needs two free cores.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,17 @@ async def latencies(target: str, seconds: float) -> list[float]:
     return sorted(found)
 
 
+@contextlib.contextmanager
+def processors(which: Set[int]) -> Iterator[None]:
+    """Let what is started in the block have only these processors."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, which)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def p99(found: list[float]) -> float:
     """The 99th percentile in seconds."""
     return found[int(len(found) * 0.99)]
@@ -92,21 +105,23 @@ async def crowd(target: str) -> None:
             stream.messages.clear()
 
 
-async def large(target: str) -> None:
-    """A value of 60 MiB put and got again once a second, through plain RPCs in and the exchange out."""
-    value = '"' + "x" * _LARGE + '"'
+async def large(target: str, every: float) -> None:
+    """A value of 60 MiB put and got again every so many seconds, through plain RPCs in and the exchange out."""
+    request = call(0, "PutItem", owner_id="large", **_PLACE, value='"' + "x" * _LARGE + '"')
     async with grpc.aio.insecure_channel(target, options=OPTIONS) as channel:
         stream = RawStream(channel, seconds=60)
-        api = GrpcApi(channel, "", timeout=60)
+        put: Any = channel.unary_unary(request.method, None, None)
         number = 0
         while True:
+            due = time.monotonic() + every
             number += 1
-            await api.call("PutItem", owner_id="large", **_PLACE, value=value)
+            await put(request.request, timeout=60)
             assert code_of(await stream.ask(call(number, "GetItem", owner_id="large", **_PLACE))) == "OK"
             stream.outcomes.clear()
+            stream.messages.clear()
             if number == 1:
                 print("ready", flush=True)
-            await asyncio.sleep(1)
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
 
 
 async def silent(target: str) -> None:
@@ -137,9 +152,19 @@ async def blocked(target: str, database: str) -> None:
 
 
 @contextlib.contextmanager
-def disturbance(name: str, target: str, database: str = "") -> Iterator[None]:
+def disturbance(name: str, target: str, database: str, every: float) -> Iterator[None]:
     """Let a disturbance go on in a process of its own while the block runs."""
-    command = [sys.executable, "-m", "tests.rpc.disturbances", "--disturb", name, target, database]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.rpc.disturbances",
+        "--disturb",
+        name,
+        target,
+        database,
+        "--every",
+        f"{every}",
+    ]
     root = Path(__file__).parents[2]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as process:
         assert process.stdout is not None
@@ -155,41 +180,62 @@ def disturbance(name: str, target: str, database: str = "") -> Iterator[None]:
 DISTURBANCES = {"memory": ("crowd", "large", "silent"), "postgres": ("crowd", "blocked", "large", "silent")}
 
 
+@dataclass(frozen=True)
+class Measured:
+    """The calls, in seconds and shortest first: alone, next to a disturbance of another server, and to one of the same."""
+
+    name: str
+    quiet: list[float]
+    elsewhere: list[float]
+    disturbed: list[float]
+
+
 async def measure(
-    server: ServerProcess, seconds: float, other: ServerProcess | None = None
-) -> AsyncIterator[tuple[str, float, float, float]]:
-    """Each disturbance with the p99 before it, next to one of the other server, and next to one of this server, in seconds."""
+    server: ServerProcess,
+    seconds: float,
+    other: ServerProcess | None = None,
+    others: Set[int] = frozenset(),
+    every: float = 1,
+) -> AsyncIterator[Measured]:
+    """Measure each disturbance of a server, and of the other one if there is one; it has the processors ``others``, if they are named."""
     await prepare(server.target)
     await latencies(server.target, 1)
     if other is not None:
         await prepare(other.target)
 
-    async def beside(name: str, disturbed: ServerProcess) -> float:
-        with disturbance(name, disturbed.target, disturbed.database_url):
+    async def beside(name: str, disturbed: ServerProcess) -> list[float]:
+        with contextlib.ExitStack() as running:
+            with processors(others or os.sched_getaffinity(0)):
+                running.enter_context(disturbance(name, disturbed.target, disturbed.database_url, every))
             await asyncio.sleep(0.5)
-            return p99(await latencies(server.target, seconds))
+            return await latencies(server.target, seconds)
 
     for name in DISTURBANCES[server.backend]:
-        quiet = p99(await latencies(server.target, seconds))
-        control = await beside(name, other) if other is not None else quiet
-        yield name, quiet, control, await beside(name, server)
+        quiet = await latencies(server.target, seconds)
+        elsewhere = await beside(name, other) if other is not None else quiet
+        yield Measured(name, quiet, elsewhere, await beside(name, server))
 
 
-async def _report(seconds: float) -> None:
-    postgres = start()
+async def _report(seconds: float, every: float) -> None:
+    own, *others = sorted(os.sched_getaffinity(0))
+    with processors(set(others)):
+        postgres = start()
     try:
         for backend in DISTURBANCES:
             with contextlib.ExitStack() as running:
                 servers = []
-                for _ in range(2):
+                for which in ({own}, set(others)):
                     url = postgres.url(postgres.create_database()) if backend == "postgres" else ""
-                    servers.append(ServerProcess(backend, url, environment=ENVIRONMENT).start())
+                    with processors(which):
+                        servers.append(ServerProcess(backend, url, environment=ENVIRONMENT).start())
                     running.callback(servers[-1].stop)
-                async for name, quiet, control, disturbed in measure(servers[0], seconds, servers[1]):
+                running.enter_context(processors({own}))
+                async for one in measure(servers[0], seconds, servers[1], set(others), every):
                     print(
-                        f"{backend:9} {name:8} {quiet * 1000:7.2f} ms"
-                        f"   other server {control * 1000:7.2f} ms {control / quiet:5.1f}x"
-                        f"   same server {disturbed * 1000:7.2f} ms {disturbed / quiet:5.1f}x",
+                        f"{backend:9} {one.name:8} {p99(one.quiet) * 1000:6.2f} ms"
+                        f"   other server {p99(one.elsewhere) * 1000:6.2f} ms {p99(one.elsewhere) / p99(one.quiet):5.1f}x"
+                        f"   same server {p99(one.disturbed) * 1000:6.2f} ms {p99(one.disturbed) / p99(one.quiet):5.1f}x"
+                        f"   longest {one.quiet[-1] * 1000:6.1f}, {one.elsewhere[-1] * 1000:6.1f}, {one.disturbed[-1] * 1000:6.1f} ms",
                         flush=True,
                     )
     finally:
@@ -199,12 +245,19 @@ async def _report(seconds: float) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=10, help="time of each measurement")
+    parser.add_argument("--every", type=float, default=10, help="seconds from one large value to the next")
     parser.add_argument("--disturb", nargs=3, metavar=("NAME", "TARGET", "DATABASE"), help="be a disturbance")
     arguments = parser.parse_args()
     if arguments.disturb:
-        # What the parties themselves cost is not the server's doing: they leave the processor to the caller.
-        os.nice(19)
         kind, where, database_url = arguments.disturb
-        asyncio.run(blocked(where, database_url) if kind == "blocked" else globals()[kind](where))
+        match kind:
+            case "blocked":
+                asyncio.run(blocked(where, database_url))
+            case "large":
+                asyncio.run(large(where, arguments.every))
+            case _:
+                asyncio.run(globals()[kind](where))
     else:
-        asyncio.run(_report(arguments.seconds))
+        if len(os.sched_getaffinity(0)) < 2:
+            parser.error("needs two processors")
+        asyncio.run(_report(arguments.seconds, arguments.every))

@@ -22,8 +22,7 @@ from psycopg import AsyncRawCursor, AsyncTransaction
 from psycopg_pool import AsyncConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from storage_service.errors import Conflict, DatabaseUnavailable
-from storage_service.store.postgres import adapt, faults, reader
-from storage_service.store.postgres.adapt import Blobs, Texts
+from storage_service.store.postgres import adapt, faults, heavy, reader
 from storage_service.store.postgres.connect import DatabaseSettings, connection_string
 from storage_service.store.postgres.lane import Lane, NotSent, Row
 from storage_service.store.postgres.turns import Turns
@@ -216,7 +215,7 @@ class Database:
         ``owner`` is whose rows they are: work of one owner that waits for locks does not hold up another's. ``most_bytes`` is for a slow
         one: raises LimitReached before it holds much more (see ``reader``).
         """
-        lane = None if slow or _is_large(values) else self._fit_lane(reads, statement)
+        lane = None if slow or heavy.weight(values) > _LARGE else self._fit_lane(reads, statement)
         if lane is not None:
             try:
                 return await lane.send(statement, values)
@@ -344,6 +343,8 @@ class Transaction:
 
     async def run_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
         """Run statements in order, in one round trip, and give the rows of each."""
+        if any(heavy.is_heavy(values) for _, values in statements):
+            return [await self.run(statement, values) for statement, values in statements]
         async with self._connection.pipeline():
             cursors = [self._connection.cursor(binary=True) for _ in statements]
             for cursor, (statement, values) in zip(cursors, statements, strict=True):
@@ -356,18 +357,10 @@ async def _execute(
 ) -> list[Row]:
     if most_bytes is not None:
         return await reader.read(connection, statement, values, most_bytes)
+    if heavy.is_heavy(values):
+        return await heavy.execute(connection, statement, values)
     cursor = await connection.cursor(binary=True).execute(statement.encode(), values)
     return await cursor.fetchall() if cursor.description else []
-
-
-def _is_large(values: Sequence[Any]) -> bool:
-    """Whether a value would hold up the statements behind it."""
-    for value in values:
-        if type(value) is str and len(value) > _LARGE:
-            return True
-        if isinstance(value, Texts | Blobs) and sum(map(len, filter(None, value))) > _LARGE:
-            return True
-    return False
 
 
 def _is_lost(connection: Connection) -> bool:
