@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Generates clients/python/agentstorage/v1 from protos/. With --check it writes nothing and fails when the committed
-# code is not what the .proto files give.
+# Generates clients/python/agentstorage/v1 and clients/typescript/src/gen from protos/. With --check it writes nothing and
+# fails when the committed code is not what the .proto files give.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 target=clients/python/agentstorage/v1
+typescript=clients/typescript/src/gen
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -24,9 +25,17 @@ for proto in protos/agentstorage/v1/*.proto; do
 done
 echo '"""Messages and stubs generated from protos/agentstorage/v1; change those and run `make generate`."""' >"$fresh/__init__.py"
 
+# The details of errors come from the package that the Python client has them from.
+googleapis=$(.venv/bin/python -c 'import google.rpc; print(list(google.rpc.__path__)[0])')/../..
+mkdir "$work/gen"
+PATH="$PWD/clients/typescript/node_modules/.bin:$PATH" .venv-codegen/bin/python -m grpc_tools.protoc \
+  --proto_path=protos --proto_path="$googleapis" \
+  --es_out="$work/gen" --es_opt=target=ts,import_extension=js \
+  protos/agentstorage/v1/*.proto "$googleapis/google/rpc/error_details.proto"
+
 if [ "${1:-}" = --check ]; then
-  if ! diff -r -q -x __pycache__ "$target" "$fresh"; then
-    echo "check-generated: $target is not what protos/ gives: run 'make generate' and commit the result" >&2
+  if ! diff -r -q -x __pycache__ "$target" "$fresh" || ! diff -r -q "$typescript" "$work/gen"; then
+    echo "check-generated: the committed code is not what protos/ gives: run 'make generate' and commit the result" >&2
     exit 1
   fi
   exit 0
@@ -34,3 +43,5 @@ fi
 mkdir -p "$target"
 find "$target" -maxdepth 1 -type f \( -name '*.py' -o -name '*.pyi' \) -delete
 cp "$fresh"/* "$target"/
+rm -rf "$typescript"
+cp -r "$work/gen" "$typescript"

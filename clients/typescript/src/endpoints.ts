@@ -1,0 +1,174 @@
+/** The addresses of the service: which are there, and who gets the next call. */
+
+import { readFileSync } from "node:fs";
+import type { ClientSessionOptions, Http2Session, SecureClientSessionOptions } from "node:http2";
+import { connect as connectSocket } from "node:net";
+import type { Transport } from "@connectrpc/connect";
+import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { type Address, resolve, type Target } from "./target.js";
+
+/** What TLS needs; files in PEM. */
+export interface TlsFiles {
+  ca?: string | undefined;
+  cert?: string | undefined;
+  key?: string | undefined;
+}
+
+// The server's limit of 64 MiB, and room for what surrounds a payload of that size.
+const MESSAGE_BYTES = 64 * 1024 * 1024 + 64 * 1024;
+const KEEPALIVE = { pingIntervalMs: 10_000, pingTimeoutMs: 3_000 };
+// How long an address that could not be reached is left alone, at first and at most, and how often names are looked up, in milliseconds.
+const FIRST_REST = 100;
+const LONGEST_REST = 2_000;
+const LOOKUP_EVERY = 5_000;
+
+/** The connection to one address, which tells its HTTP/2 session. */
+export class Session extends Http2SessionManager {
+  /** The session of the newest request. */
+  http2: Http2Session | undefined;
+
+  override async request(...args: Parameters<Http2SessionManager["request"]>) {
+    const stream = await super.request(...args);
+    this.http2 = stream.session;
+    return stream;
+  }
+}
+
+/** One address with the connection to it. */
+export class Endpoint {
+  readonly session: Session;
+  /** Plain RPCs over that connection. */
+  readonly transport: Transport;
+  private failures = 0;
+  private restsUntil = 0;
+
+  constructor(
+    readonly address: Address,
+    private readonly secure: SecureClientSessionOptions | undefined,
+  ) {
+    const { session, transport } = this.open();
+    this.session = session;
+    this.transport = transport;
+  }
+
+  /** Another connection to the same address, for the caller to close. */
+  open(): { session: Session; transport: Transport } {
+    const { host, port, path, serverName } = this.address;
+    const name = host.includes(":") ? `[${host}]` : host || "localhost";
+    const baseUrl = `${this.secure ? "https" : "http"}://${name}${port ? `:${port}` : ""}`;
+    const options: ClientSessionOptions | SecureClientSessionOptions = {
+      // The default of 64 KiB makes a large answer wait for the client again and again.
+      settings: { initialWindowSize: 1 << 20 },
+      maxSessionMemory: 1024,
+      ...(this.secure ? { ...this.secure, servername: serverName } : {}),
+      ...(path ? { createConnection: () => connectSocket(path) } : {}),
+    };
+    const session = new Session(baseUrl, KEEPALIVE, options);
+    const limits = { readMaxBytes: MESSAGE_BYTES, writeMaxBytes: MESSAGE_BYTES };
+    return { session, transport: createGrpcTransport({ baseUrl, sessionManager: session, ...limits }) };
+  }
+
+  /** Milliseconds until it is worth another try; 0 for now. */
+  rest(now: number): number {
+    return Math.max(0, this.restsUntil - now);
+  }
+
+  /** Take note that it could be reached, or not. */
+  reached(yes: boolean, now: number): void {
+    this.failures = yes ? 0 : this.failures + 1;
+    this.restsUntil = yes ? 0 : now + Math.min(LONGEST_REST, FIRST_REST * 2 ** (this.failures - 1));
+  }
+}
+
+/** All addresses of a target. */
+export class Endpoints {
+  private readonly secure: SecureClientSessionOptions | undefined;
+  private found: Endpoint[] = [];
+  private lookedUp = Number.NEGATIVE_INFINITY;
+  private looking: Promise<void> | undefined;
+  private turn = Math.floor(Math.random() * 1000);
+  private closed = false;
+
+  /** Throws what reading a file throws. */
+  constructor(
+    readonly target: Target,
+    tls: TlsFiles | undefined,
+  ) {
+    this.secure = tls && {
+      ...(tls.ca ? { ca: readFileSync(tls.ca) } : {}),
+      ...(tls.cert ? { cert: readFileSync(tls.cert) } : {}),
+      ...(tls.key ? { key: readFileSync(tls.key) } : {}),
+    };
+  }
+
+  /**
+   * The address that gets the next call, connected: each in its turn, without those that could not be reached a moment ago.
+   *
+   * Throws what connecting to the last of them threw when none can be reached.
+   */
+  async pick(): Promise<Endpoint> {
+    await this.lookUp();
+    const now = performance.now();
+    this.turn += 1;
+    const turns = this.found.map((_, index) => this.found[(this.turn + index) % this.found.length]!);
+    // Those that rest come last, the one that has rested longest first: a client with nobody else to ask does not wait.
+    const fit = turns.filter((one) => one.rest(now) === 0);
+    const unfit = turns.filter((one) => one.rest(now) > 0).sort((a, b) => a.rest(now) - b.rest(now));
+    let failure: unknown;
+    for (const endpoint of [...fit, ...unfit]) {
+      if ((await endpoint.session.connect()) !== "error") {
+        endpoint.reached(true, now);
+        return endpoint;
+      }
+      failure = endpoint.session.error();
+      endpoint.reached(false, performance.now());
+    }
+    this.lookedUp = Math.min(this.lookedUp, performance.now() - LOOKUP_EVERY);
+    throw failure;
+  }
+
+  /** How many addresses are known. */
+  get size(): number {
+    return this.found.length;
+  }
+
+  private async lookUp(): Promise<void> {
+    if (performance.now() - this.lookedUp > LOOKUP_EVERY && this.looking === undefined && !this.closed) {
+      const isNamed = this.target.addresses.some(({ host, serverName }) => host === serverName);
+      if (!this.found.length || isNamed) {
+        this.looking = this.lookUpAll().finally(() => {
+          this.looking = undefined;
+        });
+      }
+    }
+    if (!this.found.length) {
+      await this.looking;
+    } else {
+      // What is known serves meanwhile, and when the lookup fails.
+      this.looking?.catch(() => undefined);
+    }
+  }
+
+  private async lookUpAll(): Promise<void> {
+    const addresses = (await Promise.all(this.target.addresses.map(resolve))).flat();
+    this.lookedUp = performance.now();
+    const key = ({ host, port, path }: Address) => `${path ?? ""} ${host} ${port}`;
+    const known = new Map(this.found.map((one) => [key(one.address), one]));
+    this.found = addresses.map((address) => {
+      const endpoint = known.get(key(address)) ?? new Endpoint(address, this.secure);
+      known.delete(key(address));
+      return endpoint;
+    });
+    for (const gone of known.values()) {
+      gone.session.abort();
+    }
+  }
+
+  /** End every connection. */
+  close(): void {
+    this.closed = true;
+    for (const endpoint of this.found) {
+      endpoint.session.abort();
+    }
+  }
+}

@@ -1,0 +1,6 @@
+/** The TypeScript client of the agent storage service. */
+
+export { Connection, type ConnectionOptions, READ_TIMEOUT_MS, STREAMS, WRITE_TIMEOUT_MS } from "./connection.js";
+export * from "./errors.js";
+export { newId } from "./methods.js";
+export { DEFAULT_TARGET } from "./target.js";
