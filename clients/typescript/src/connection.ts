@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
 import { Endpoints, type TlsFiles } from "./endpoints.js";
+import { Exchange } from "./exchange/index.js";
 import { Throttle } from "./retry.js";
 import { DEFAULT_TARGET, readTarget } from "./target.js";
 import { StorageTransport } from "./transport.js";
@@ -119,7 +120,8 @@ export class Connection implements AsyncDisposable {
     }
     this.endpoints = new Endpoints(target, tls);
     const throttle = new Throttle();
-    const exchange = undefined;
+    const isExchanging = options.exchange ?? isYes("AGENTSTORAGE_EXCHANGE", "true");
+    const exchange = isExchanging ? new Exchange({ endpoints: this.endpoints, headers, throttle, streams }) : undefined;
     this.carrier = new StorageTransport({
       endpoints: this.endpoints,
       headers,

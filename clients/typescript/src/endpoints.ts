@@ -34,6 +34,18 @@ export class Session extends Http2SessionManager {
   }
 }
 
+/** A connection and the RPCs over it. */
+export interface Opened {
+  session: Session;
+  transport: Transport;
+}
+
+async function reach(session: Session): Promise<void> {
+  if ((await session.connect()) === "error") {
+    throw session.error();
+  }
+}
+
 /** One address with the connection to it. */
 export class Endpoint {
   readonly session: Session;
@@ -52,7 +64,7 @@ export class Endpoint {
   }
 
   /** Another connection to the same address, for the caller to close. */
-  open(): { session: Session; transport: Transport } {
+  open(): Opened {
     const { host, port, path, serverName } = this.address;
     const name = host.includes(":") ? `[${host}]` : host || "localhost";
     const baseUrl = `${this.secure ? "https" : "http"}://${name}${port ? `:${port}` : ""}`;
@@ -107,29 +119,47 @@ export class Endpoints {
    * Throws what connecting to the last of them threw when none can be reached.
    */
   async pick(): Promise<Endpoint> {
+    return await this.inTurn(async (endpoint) => {
+      await reach(endpoint.session);
+      return endpoint;
+    });
+  }
+
+  /** A connection of its own, for the caller to close, to the address whose turn it is. Throws as `pick` does. */
+  async open(): Promise<Opened> {
+    return await this.inTurn(async (endpoint) => {
+      const opened = endpoint.open();
+      try {
+        await reach(opened.session);
+      } catch (error) {
+        opened.session.abort();
+        throw error;
+      }
+      return opened;
+    });
+  }
+
+  private async inTurn<T>(connect: (endpoint: Endpoint) => Promise<T>): Promise<T> {
     await this.lookUp();
     const now = performance.now();
     this.turn += 1;
-    const turns = this.found.map((_, index) => this.found[(this.turn + index) % this.found.length]!);
+    const turns = this.found.map((_, index) => this.found[(this.turn + index) % this.found.length] as Endpoint);
     // Those that rest come last, the one that has rested longest first: a client with nobody else to ask does not wait.
     const fit = turns.filter((one) => one.rest(now) === 0);
     const unfit = turns.filter((one) => one.rest(now) > 0).sort((a, b) => a.rest(now) - b.rest(now));
     let failure: unknown;
     for (const endpoint of [...fit, ...unfit]) {
-      if ((await endpoint.session.connect()) !== "error") {
+      try {
+        const connected = await connect(endpoint);
         endpoint.reached(true, now);
-        return endpoint;
+        return connected;
+      } catch (error) {
+        failure = error;
+        endpoint.reached(false, performance.now());
       }
-      failure = endpoint.session.error();
-      endpoint.reached(false, performance.now());
     }
     this.lookedUp = Math.min(this.lookedUp, performance.now() - LOOKUP_EVERY);
     throw failure;
-  }
-
-  /** How many addresses are known. */
-  get size(): number {
-    return this.found.length;
   }
 
   private async lookUp(): Promise<void> {

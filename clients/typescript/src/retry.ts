@@ -26,9 +26,13 @@ export class Throttle {
     this.tokens = Math.min(TOKENS, this.tokens + TOKEN_RATIO);
   }
 
-  /** Take note of a failure; says whether a call may be sent again. */
-  failed(): boolean {
+  /** Take note of a failure. */
+  failed(): void {
     this.tokens = Math.max(0, this.tokens - 1);
+  }
+
+  /** Whether a call may be sent again. */
+  get allows(): boolean {
     return this.tokens > TOKENS / 2;
   }
 }

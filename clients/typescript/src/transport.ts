@@ -1,5 +1,6 @@
 /** The transport under the generated clients: deadlines, the token, typed errors, retries, and the exchange. */
 
+import { setMaxListeners } from "node:events";
 import {
   create,
   type DescMessage,
@@ -23,6 +24,9 @@ import { type Exchange, LARGEST } from "./exchange/index.js";
 import { isIdempotent, rulesOf, withId } from "./methods.js";
 import { ATTEMPTS, pauseAfter, type Throttle } from "./retry.js";
 
+// What Node says of a request that it has not sent.
+const UNSENT: ReadonlySet<string> = new Set(["ECONNREFUSED", "ERR_HTTP2_GOAWAY_SESSION", "ERR_HTTP2_INVALID_SESSION"]);
+
 type HeadersLike = ConstructorParameters<typeof Headers>[0];
 
 /** What a transport is made of. */
@@ -42,7 +46,10 @@ export interface TransportParts {
 export class StorageTransport implements Transport {
   private readonly closing = new AbortController();
 
-  constructor(private readonly parts: TransportParts) {}
+  constructor(private readonly parts: TransportParts) {
+    // As many as there are calls in flight.
+    setMaxListeners(0, this.closing.signal);
+  }
 
   /** Make a unary call. */
   async unary<I extends DescMessage, O extends DescMessage>(
@@ -105,6 +112,7 @@ export class StorageTransport implements Transport {
 
   /** End every call. */
   close(): void {
+    this.parts.exchange?.close();
     this.closing.abort(new StorageError("the connection is closed", { code: Code.Canceled }));
   }
 
@@ -131,14 +139,13 @@ export class StorageTransport implements Transport {
       } catch (error) {
         const failure = this.failure(error, about, signal);
         const pause = pauseAfter(attempt);
-        const mayRun = !wasSent || about.idempotent;
+        const mayRun = !wasSent || about.idempotent || isRefused(error);
         const isAway = failure.code === Code.Unavailable || failure.code === Code.Canceled;
         if (signal?.aborted || this.closing.signal.aborted || !isAway) {
           throw failure;
         }
-        // Throttled for each failure, as in gRPC, whether or not the call is one to be sent again.
-        const allowed = throttle.failed();
-        if (!mayRun || !allowed || attempt === ATTEMPTS || performance.now() + pause >= deadline) {
+        throttle.failed();
+        if (!mayRun || !throttle.allows || attempt === ATTEMPTS || performance.now() + pause >= deadline) {
           throw failure;
         }
         await sleep(pause, ended);
@@ -176,9 +183,26 @@ export function toFailure(error: unknown, about: About, signal: AbortSignal | un
   }
   const known = ConnectError.from(error);
   const details = known.details.filter((detail): detail is Detail => "type" in detail);
-  // A connection that breaks under a call is told as CANCELLED, and one that can't be made by its cause.
-  const isBroken = known.code === Code.Canceled;
-  return failureOf(isBroken ? Code.Unavailable : known.code, known.rawMessage, details, about);
+  return failureOf(isBroken(known) ? Code.Unavailable : known.code, known.rawMessage, details, about);
+}
+
+/** Whether a call ended with its connection: told as CANCELLED, or as whatever Node's error stands for. */
+function isBroken(error: ConnectError): boolean {
+  return error.code === Code.Canceled || (error.code !== Code.DeadlineExceeded && nodeCode(error) !== "");
+}
+
+/** Whether a server has certainly not begun a call: it refused the stream, or the connection was on its end. */
+function isRefused(error: unknown): boolean {
+  if (!(error instanceof ConnectError)) {
+    return false;
+  }
+  return /NGHTTP2_REFUSED_STREAM/.test(error.rawMessage) || UNSENT.has(nodeCode(error));
+}
+
+/** The code of the error of Node that is behind another; `""` where none is. */
+function nodeCode(error: Error): string {
+  const { cause } = error;
+  return cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : "";
 }
 
 function readAnswer<O extends DescMessage>(schema: O, data: Uint8Array, about: About) {
