@@ -1,4 +1,4 @@
-# Every command of the project. `make serve` and `make test` need nothing but Python 3.11+ on the machine.
+# Every command of the project. `make serve` needs nothing but Python 3.11+ on the machine, `make test` Node 20+ beside it.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ export GIT_CONFIG_COUNT := 1
 export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
-.PHONY: help setup serve test benchmark lint check-generated check-locks check-client-floor audit grpcurl generate lock upgrade format clean
+.PHONY: help setup setup-node serve test benchmark lint check-generated check-locks check-client-floor audit grpcurl generate lock upgrade format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,15 +25,18 @@ help: ## Show this list
 setup: ## Make .venv with the server, the client and every tool, from the hashed locks
 	@scripts/setup.sh .venv requirements/dev.txt --editable clients/python --editable .
 
+setup-node: ## Install what clients/typescript needs, from its lock
+	@scripts/setup_node.sh
+
 serve: setup ## Serve on HOST:PORT with the embedded Postgres in DATA
 	@mkdir -p "$(DATA)"
 	@exec $(BIN)/storage-service serve --host "$(HOST)" --port "$(PORT)" --embedded "$(DATA)"
 
 test: lint ## Check everything, then run every test
 	@scripts/install_grpcurl.sh
-	@exec $(BIN)/python -m pytest $(PYTEST_ARGS)
+	@exec scripts/test.sh $(PYTEST_ARGS)
 
-lint: setup check-locks check-generated check-client-floor audit ## Every check that is not a test
+lint: setup setup-node check-locks check-generated check-client-floor audit ## Every check that is not a test
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -41,9 +44,10 @@ lint: setup check-locks check-generated check-client-floor audit ## Every check 
 	$(BIN)/buf format protos --diff --exit-code
 	scripts/check_breaking.sh
 	$(BIN)/hadolint Dockerfile
+	cd clients/typescript && npm run --silent check
 	$(BIN)/python scripts/check_tree.py
 
-check-generated: setup ## Regenerate into a temporary directory and compare with the committed code
+check-generated: setup setup-node ## Regenerate into a temporary directory and compare with the committed code
 	@scripts/generate.sh --check
 
 check-locks: setup ## Fail when the locks no longer follow from the pyproject files
@@ -53,7 +57,7 @@ check-client-floor: ## Run the client's generated code on the oldest gRPC and pr
 	@scripts/setup.sh $(CLIENT_FLOOR) requirements/client-floor.txt
 	@PYTHONPATH=clients/python $(CLIENT_FLOOR)/bin/python -W error scripts/check_client_floor.py
 
-audit: setup ## Look up known vulnerabilities of everything in the locks
+audit: setup setup-node ## Look up known vulnerabilities of everything in the locks
 	@$(BIN)/python scripts/audit.py
 
 grpcurl: ## Build grpcurl into .tools/bin (needs Go)
@@ -65,7 +69,7 @@ benchmark: ## Measure the service next to its peers (BENCHMARK_ARGS="--quick" fo
 	@scripts/setup.sh .venv-benchmark requirements/benchmark.txt --editable clients/python --editable .
 	@exec .venv-benchmark/bin/python -m benchmarks $(BENCHMARK_ARGS)
 
-generate: setup ## Regenerate clients/python/agentstorage/v1 from protos/
+generate: setup setup-node ## Regenerate the generated code of both clients from protos/
 	@scripts/generate.sh
 
 lock: setup ## Rewrite requirements/ from the pyproject files, keeping versions where possible
@@ -74,11 +78,12 @@ lock: setup ## Rewrite requirements/ from the pyproject files, keeping versions 
 upgrade: setup ## Rewrite requirements/ with the newest versions that the ranges allow
 	@scripts/lock.sh requirements --upgrade
 
-format: setup ## Format Python and proto files and apply safe fixes
+format: setup setup-node ## Format Python, proto and TypeScript files and apply safe fixes
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 	$(BIN)/buf format protos --write
+	cd clients/typescript && npm run --silent format
 
 clean: ## Remove environments, tools and caches; the data of `make serve` stays
-	rm -rf .venv* .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv* .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis clients/typescript/node_modules clients/typescript/dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -49,6 +49,29 @@ def audit(lock: Path, certificates: dict[str, str]) -> tuple[list[str], str]:
     return found, reason
 
 
+def audit_npm() -> tuple[list[str], str]:
+    """Return the same for the TypeScript client's lock."""
+    command = ["npm", "audit", "--json", "--loglevel=silent"]
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=TIME_LIMIT_S, cwd=ROOT / "clients/typescript"
+        )
+        report = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        return [], f"no answer within {TIME_LIMIT_S} s"
+    except ValueError:
+        return [], f"npm ended with status {done.returncode} without a report"
+    if "vulnerabilities" not in report:
+        return [], str(report.get("message", "npm gave no reason")).split(" - ", maxsplit=1)[0]
+    found = []
+    for name, package in report["vulnerabilities"].items():
+        for advisory in package["via"]:
+            # Others are packages that depend on one with an advisory.
+            if isinstance(advisory, dict) and str(advisory["source"]) not in ACCEPTED:
+                found.append(f"{name} {advisory['range']}: {advisory['source']}, {advisory['title']}")
+    return found, ""
+
+
 def main() -> int:
     """Audit every lock; return 1 when any holds a known vulnerability."""
     # The audit's HTTP client looks for certificates in a place of its own; an address set for pip is meant for it too.
@@ -66,12 +89,16 @@ def main() -> int:
             found.update(lines_found)
             if reason:
                 unread.append(f"{name}: {reason}")
+    lines_found, reason = audit_npm()
+    found.update(lines_found)
+    if reason:
+        unread.append(f"package-lock.json: {reason}")
     for reason in unread:
         print(f"audit: NOT CHECKED, advisories could not be read for {reason}", file=sys.stderr)
     for line in sorted(found):
         print(f"audit: {line}", file=sys.stderr)
     if not found and not unread:
-        print(f"audit: no known vulnerability in {', '.join(LOCKS)}")
+        print(f"audit: no known vulnerability in {', '.join(LOCKS)} and package-lock.json")
     return 1 if found else 0
 
 

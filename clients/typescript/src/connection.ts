@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import type { DescService } from "@bufbuild/protobuf";
 import { type Client, createClient, type Transport } from "@connectrpc/connect";
-import { Endpoints, type TlsFiles } from "./endpoints.js";
+import { Endpoints, readNamed, type TlsFiles } from "./endpoints.js";
 import { Exchange } from "./exchange/index.js";
 import { Throttle } from "./retry.js";
 import { DEFAULT_TARGET, readTarget } from "./target.js";
@@ -80,7 +80,7 @@ const OPTIONS: ReadonlySet<string> = new Set([
  *     const { thread } = await connection.client(ThreadService).getThread({ ownerId: "alice", threadId: "t1" });
  *
  * The constructor throws TypeError for a target, owner, token, time or option that is none, or when the token would go over the network in
- * the clear; and what reading a file throws.
+ * the clear; and Error, naming the option, for a file that can't be read.
  */
 export class Connection implements AsyncDisposable {
   /** Where the service is. */
@@ -215,7 +215,7 @@ function tokenHeaders(token: string | undefined): () => Record<string, string> {
     return () => none;
   }
   const file = AGENTSTORAGE_TOKEN_FILE;
-  let headers = bearer(readFileSync(file, "utf8"));
+  let headers = bearer(readNamed("AGENTSTORAGE_TOKEN_FILE", file));
   let nextLook = performance.now() + TOKEN_FILE_MS;
   return () => {
     if (performance.now() >= nextLook) {

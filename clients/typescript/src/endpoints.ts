@@ -34,6 +34,15 @@ export class Session extends Http2SessionManager {
   }
 }
 
+/** The text of a file that an option names. Throws Error, naming the option, when it can't be read. */
+export function readNamed(option: string, path: string): string {
+  try {
+    return readFileSync(path, "utf8");
+  } catch (error) {
+    throw new Error(`${option}: ${path} can't be read: ${(error as Error).message}`, { cause: error });
+  }
+}
+
 /** A connection and the RPCs over it. */
 export interface Opened {
   session: Session;
@@ -101,15 +110,15 @@ export class Endpoints {
   private turn = Math.floor(Math.random() * 1000);
   private closed = false;
 
-  /** Throws what reading a file throws. */
+  /** Throws Error for a file that can't be read. */
   constructor(
     readonly target: Target,
     tls: TlsFiles | undefined,
   ) {
     this.secure = tls && {
-      ...(tls.ca ? { ca: readFileSync(tls.ca) } : {}),
-      ...(tls.cert ? { cert: readFileSync(tls.cert) } : {}),
-      ...(tls.key ? { key: readFileSync(tls.key) } : {}),
+      ...(tls.ca ? { ca: readNamed("tlsCa", tls.ca) } : {}),
+      ...(tls.cert ? { cert: readNamed("tlsCert", tls.cert) } : {}),
+      ...(tls.key ? { key: readNamed("tlsKey", tls.key) } : {}),
     };
   }
 
