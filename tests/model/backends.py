@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import queue
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -198,7 +199,8 @@ class Both:
         if name in ("nextPageToken", "bytes"):
             return "" if bool(left) == bool(right) else f"{name} on one side only"
         if name in _CLOCK:
-            wrong = self._times.match(left, right)
+            # As texts, a whole millisecond would come after its microseconds.
+            wrong = self._times.match(datetime.fromisoformat(left), datetime.fromisoformat(right))
         elif name == "sequence":
             wrong = self._sequences.match(int(left), int(right))
         else:
