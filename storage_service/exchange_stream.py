@@ -30,6 +30,8 @@ from storage_service.status import status_of
 
 # The largest response that goes in one piece, the size of the parts of others, and what a message holds of small ones, in bytes.
 _WHOLE, _PART, _MESSAGE = 131072, 65536, 262144
+# No message that gathers, in a client or here, is larger. Where even less is allowed, less is to gather.
+_LARGEST_MESSAGE: Final = 1024 * 1024
 # So many calls of a stream begin in a turn of the event loop, so many are taken from a message in one, and so many are at work.
 _BEGUN, _TAKEN, _AT_WORK = 8, 32, 64
 # Replies to a client that waits for so many calls or more gather before they go: to a share of those calls, up to so many, while others
@@ -75,6 +77,11 @@ class Stream:
         self._limits = limits
         self._context = context
         self._loop = asyncio.get_running_loop()
+        is_tight = limits.message_bytes < _LARGEST_MESSAGE
+        self._room = min(limits.exchange_bytes, limits.message_bytes // 2) if is_tight else limits.exchange_bytes
+        self._whole, self._part, self._message = (
+            min(size, limits.message_bytes // 4) for size in (_WHOLE, _PART, _MESSAGE)
+        )
         self._calls: dict[int, _Work] = {}
         self._waiting: deque[_Work] = deque()
         # How many calls are at work, without those that take long.
@@ -143,7 +150,7 @@ class Stream:
             (
                 ("agentstorage-instance", _INSTANCE),
                 ("agentstorage-exchange-calls", str(self._limits.exchange_calls)),
-                ("agentstorage-exchange-bytes", str(self._limits.exchange_bytes)),
+                ("agentstorage-exchange-bytes", str(self._room)),
             )
         )
         while (data := await self._context.read()) is not _EOF:
@@ -314,7 +321,7 @@ class Stream:
             self._replies.append((id, outcome))
         else:
             self._unread += len(outcome)
-            if len(outcome) <= _WHOLE:
+            if len(outcome) <= self._whole:
                 self._replies.append((id, outcome))
             else:
                 self._parts.append((id, memoryview(outcome)))
@@ -367,20 +374,20 @@ class Stream:
         response = pb.ExchangeResponse(draining=self._draining)
         self._announce = False
         size = 0
-        while self._replies and size < _MESSAGE:
+        while self._replies and size < self._message:
             id, outcome = self._replies.popleft()
             if isinstance(outcome, bytes):
                 size += len(outcome)
                 response.replies.add(id=id, response=outcome)
             else:
                 response.replies.add(id=id, error=outcome)
-        if self._parts and size < _MESSAGE:
+        if self._parts and size < self._message:
             id, rest = self._parts.popleft()
-            response.replies.add(id=id, response=bytes(rest[:_PART]), more=len(rest) > _PART)
-            size += min(len(rest), _PART)
-            if len(rest) > _PART:
+            response.replies.add(id=id, response=bytes(rest[: self._part]), more=len(rest) > self._part)
+            size += min(len(rest), self._part)
+            if len(rest) > self._part:
                 # Behind the others, so that they take turns.
-                self._parts.append((id, rest[_PART:]))
+                self._parts.append((id, rest[self._part :]))
         return response.SerializeToString(), size
 
 

@@ -203,6 +203,24 @@ async def test_more_bytes_at_once_than_a_server_takes(server: ServerProcess, own
         assert await outcomes(*put) == {"ok": 400}
 
 
+async def test_a_server_whose_messages_are_small() -> None:
+    server = ServerProcess("memory", environment={"STORAGE_MESSAGE_BYTES": "200000"}).start()
+    try:
+        async with Connection(server.target) as connection:
+            stub = connection.stub(store_pb2_grpc.StoreServiceStub)
+            value = f'"{"x" * 30_000}"'
+            keys = [f"k{number}" for number in range(100)]
+            put = (
+                stub.PutItem(store_pb2.PutItemRequest(owner_id="o", namespace=["n"], key=key, value=value))
+                for key in keys
+            )
+            assert await outcomes(*put) == {"ok": 100}
+            got = (stub.GetItem(store_pb2.GetItemRequest(owner_id="o", namespace=["n"], key=key)) for key in keys)
+            assert await outcomes(*got) == {"ok": 100}
+    finally:
+        server.stop()
+
+
 ENDS = {
     "run": "asyncio.run(main())",
     "run, in the middle of calls": "asyncio.run(asyncio.wait_for(main(endless=True), 0.5))",
