@@ -2,5 +2,7 @@
 
 export { Connection, type ConnectionOptions, READ_TIMEOUT_MS, STREAMS, WRITE_TIMEOUT_MS } from "./connection.js";
 export * from "./errors.js";
+export { parseJson, writeJson } from "./json.js";
 export { newId } from "./methods.js";
+export * from "./storage/index.js";
 export { DEFAULT_TARGET } from "./target.js";
