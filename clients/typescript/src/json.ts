@@ -130,7 +130,8 @@ function readLiteral(literal: string): unknown {
 /**
  * Write a value as JSON text, as `JSON.stringify` does (members that are undefined are left out, `toJSON` is called), except that nothing
  * turns into null or `{}` by itself: a bigint is written as an integer, a number beyond ±(2^53 - 1) with an exponent, so that `parseJson`
- * gives back a number, and what JSON can't hold is refused.
+ * gives back a number, and what JSON can't hold is refused. (The service keeps numbers by their value: from it a whole number of that size
+ * comes back as a bigint.)
  *
  * @param value The value.
  * @param name What the value is, for the error.

@@ -99,7 +99,8 @@ export class StorageTransport implements Transport {
     input: AsyncIterable<MessageInitShape<I>>,
     contextValues?: ContextValues,
   ): Promise<StreamResponse<I, O>> {
-    const about: About = { method: rulesOf(method).path, target: this.parts.endpoints.target.text, idempotent: false };
+    const { path, idempotent } = rulesOf(method);
+    const about: About = { method: path, target: this.parts.endpoints.target.text, idempotent };
     const ended = this.signals(signal);
     try {
       const { transport } = await this.parts.endpoints.pick();
