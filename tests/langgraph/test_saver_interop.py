@@ -11,6 +11,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver, ChannelVersions, Chec
 from langgraph.checkpoint.postgres.aio import AsyncPostgresSaver
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.types import TASKS, _DeltaSnapshot
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Send
 
 from agentstorage import GrpcStorage
@@ -210,3 +211,20 @@ async def test_rows_hold_no_plain_text(database: ServerProcess, owner: str, thre
         assert found.checkpoint["channel_values"] == values
         assert found == await direct.aget_tuple(where)
         assert id_of(found.config) == id_of(where)
+
+
+class _Numbered(AsyncGrpcSaver):
+    """As LangGraph.js has it: its versions are numbers."""
+
+    def get_next_version(self, current: Any, channel: None) -> Any:
+        return (current or 0) + 1
+
+
+async def test_a_thread_whose_versions_are_numbers_goes_on(remote: AsyncGrpcSaver, owner: str, thread: str) -> None:
+    builder = StateGraph(MessagesState).add_node("agent", lambda state: {"messages": [("ai", "yes")]})
+    builder.add_edge(START, "agent")
+    numbered = _Numbered(remote.connection, owner_id=owner)
+    for saver in (numbered, remote, numbered, remote):
+        graph: Any = builder.compile(checkpointer=saver)
+        state = await graph.ainvoke({"messages": [("human", "there?")]}, config(thread))
+    assert [message.type for message in state["messages"]] == ["human", "ai"] * 4

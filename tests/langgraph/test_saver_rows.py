@@ -187,12 +187,18 @@ def test_special_channels_have_their_places() -> None:
     assert len(request.writes) == 5
 
 
-@pytest.mark.parametrize("current", [None, 7, "7", f"{7:032}.0.25"])
+@pytest.mark.parametrize("current", [None, "7", f"{7:032}.0.25"])
 def test_versions_are_of_the_kind_of_langgraphs_own(current: Any) -> None:
     made, theirs = next_version(current), InMemorySaver().get_next_version(current, None)
     assert len(made.partition(".")[0]) == len(theirs.partition(".")[0]) == 32
     assert int(made.partition(".")[0]) == int(theirs.partition(".")[0])
     assert next_version(made) > made != next_version(current)
+
+
+@pytest.mark.parametrize("current", [7, 7.25])
+def test_after_a_number_comes_a_number(current: float) -> None:
+    assert 8 <= next_version(current) < 9
+    assert next_version(current) != next_version(current)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ except ModuleNotFoundError as error:
         'LangGraph is not installed: pip install "agentstorage[langgraph]"', name=error.name
     ) from None
 
+from agentstorage.langgraph.portable import NotPortable, PortableSerializer
 from agentstorage.langgraph.saver import AsyncGrpcSaver, GrpcSaver
 from agentstorage.langgraph.store import AsyncGrpcStore, GrpcStore
 
-__all__ = ["AsyncGrpcSaver", "AsyncGrpcStore", "GrpcSaver", "GrpcStore"]
+__all__ = ["AsyncGrpcSaver", "AsyncGrpcStore", "GrpcSaver", "GrpcStore", "NotPortable", "PortableSerializer"]

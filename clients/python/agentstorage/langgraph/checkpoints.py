@@ -29,6 +29,7 @@ from langgraph.checkpoint.serde.types import TASKS, _DeltaSnapshot
 from agentstorage import jsontext
 from agentstorage.connection import checked_owner
 from agentstorage.errors import LimitReached
+from agentstorage.langgraph.portable_channels import of_python
 from agentstorage.v1 import checkpoints_pb2 as pb
 
 M = TypeVar("M")
@@ -286,7 +287,7 @@ class Row:
         values = checkpoint["channel_values"] = {**(checkpoint.get("channel_values") or {})}
         for channel, kind, data in self._channels:
             if kind != _EMPTY:
-                values[channel] = serde.loads_typed((kind, data))
+                values[channel] = of_python(channel, serde.loads_typed((kind, data)))
         if self._sends:
             # Up to format 3 what a step sent was kept with the parent's writes; now it is the value of a channel.
             values[TASKS] = [serde.loads_typed(send) for send in self._sends]
@@ -298,7 +299,10 @@ class Row:
             checkpoint,
             jsontext.load(message.metadata, {}),
             config_of(thread_id, checkpoint_ns, parent, owner_id) if parent else None,
-            [(task_id, channel, serde.loads_typed((kind, data))) for task_id, channel, kind, data in self._writes],
+            [
+                (task_id, channel, of_python(channel, serde.loads_typed((kind, data))))
+                for task_id, channel, kind, data in self._writes
+            ],
         )
 
 
@@ -347,7 +351,12 @@ class Histories:
         return made
 
 
-def next_version(current: str | float | None) -> str:
-    """Give the version after another: a counter that sorts as text, and what tells two writers' versions apart."""
-    count = 0 if current is None else int(str(current).partition(".")[0])
+def next_version(current: str | float | None) -> Any:
+    """Give the version after another: a counter that sorts as text, and what tells two writers' versions apart.
+
+    After a number, as LangGraph.js has them, comes a number: LangGraph compares the versions of a thread's channels.
+    """
+    if isinstance(current, int | float):
+        return int(current) + 1 + random.random()  # noqa: S311 - keeps no secret
+    count = 0 if current is None else int(current.partition(".")[0])
     return f"{count + 1:032}.{random.random():016}"  # noqa: S311 - keeps no secret

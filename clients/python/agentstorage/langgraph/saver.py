@@ -71,7 +71,8 @@ class _Saver(BaseCheckpointSaver[str]):
 
     def get_next_version(self, current: str | None, channel: None) -> str:
         """Give the version of a channel after ``current``, of the kind that LangGraph's Postgres savers give."""
-        return next_version(current)
+        version: str = next_version(current)
+        return version
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """Give the checkpoint with the config's id, or the newest of its thread and namespace; None when there is none."""
