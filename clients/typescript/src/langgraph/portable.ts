@@ -2,10 +2,10 @@
 
 import { JsonPlusSerializer, type SerializerProtocol } from "@langchain/langgraph-checkpoint";
 import { parseJson } from "../json.js";
-import { NotPortable } from "./portable-types.js";
-import { readValue, writeValue } from "./portable-values.js";
+import { NotPortable } from "./portable_types.js";
+import { readValue, writeValue } from "./portable_values.js";
 
-export { ExactDate, NotPortable, type PortableKind, PortableValue } from "./portable-types.js";
+export { ExactDate, NotPortable, type PortableKind, PortableValue } from "./portable_types.js";
 
 /** The type of the values in this format. Other versions of it will have other types. */
 export const PORTABLE = "portable.v1";

@@ -18,7 +18,7 @@ import { DeltaSnapshot, JsonPlusSerializer } from "@langchain/langgraph-checkpoi
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { ExactDate, NotPortable, PORTABLE, PortableValue } from "../../src/langgraph/portable.js";
-import { ReadInterrupt } from "../../src/langgraph/portable-types.js";
+import { ReadInterrupt } from "../../src/langgraph/portable_types.js";
 import { again, described, SERDE, VALUES, wire } from "./portable_values.js";
 
 interface Vector {

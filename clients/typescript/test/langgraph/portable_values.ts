@@ -4,7 +4,7 @@ import { AIMessage, BaseMessage, HumanMessage, ToolMessage } from "@langchain/co
 import { DeltaSnapshot } from "@langchain/langgraph-checkpoint";
 import fc from "fast-check";
 import { PortableSerializer, PortableValue } from "../../src/langgraph/portable.js";
-import { dateText, ReadInterrupt } from "../../src/langgraph/portable-types.js";
+import { dateText, ReadInterrupt } from "../../src/langgraph/portable_types.js";
 
 export const SERDE = new PortableSerializer();
 

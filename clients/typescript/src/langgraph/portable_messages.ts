@@ -16,8 +16,8 @@ import {
   ToolMessage,
   ToolMessageChunk,
 } from "@langchain/core/messages";
-import { NotPortable } from "./portable-types.js";
-import { isPlain, type JsonObject, writeMember } from "./portable-values.js";
+import { NotPortable } from "./portable_types.js";
+import { isPlain, type JsonObject, writeMember } from "./portable_values.js";
 
 interface Kind {
   readonly type: string;

@@ -7,7 +7,7 @@
 import { Document } from "@langchain/core/documents";
 import { BaseMessage } from "@langchain/core/messages";
 import { DeltaSnapshot, isDeltaSnapshot } from "@langchain/langgraph-checkpoint";
-import { readMessage, writeMessage } from "./portable-messages.js";
+import { readMessage, writeMessage } from "./portable_messages.js";
 import {
   dateOf,
   dateText,
@@ -18,7 +18,7 @@ import {
   ReadOverwrite,
   ReadSend,
   type SendTimeout,
-} from "./portable-types.js";
+} from "./portable_types.js";
 
 /** An object of JSON. */
 export type JsonObject = Record<string, unknown>;
