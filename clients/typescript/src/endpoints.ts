@@ -3,7 +3,7 @@
 import { readFileSync } from "node:fs";
 import type { ClientSessionOptions, Http2Session, SecureClientSessionOptions } from "node:http2";
 import { connect as connectSocket } from "node:net";
-import type { Transport } from "@connectrpc/connect";
+import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { type Address, resolve, type Target } from "./target.js";
 
@@ -21,6 +21,9 @@ const KEEPALIVE = { pingIntervalMs: 10_000, pingTimeoutMs: 3_000 };
 const FIRST_REST = 100;
 const LONGEST_REST = 2_000;
 const LOOKUP_EVERY = 5_000;
+// How long making a connection may take, where there is no other address and where there are, in milliseconds.
+const CONNECT_ALONE = 5_000;
+const CONNECT = 1_000;
 
 /** The connection to one address, which tells its HTTP/2 session. */
 export class Session extends Http2SessionManager {
@@ -49,9 +52,16 @@ export interface Opened {
   transport: Transport;
 }
 
-async function reach(session: Session): Promise<void> {
-  if ((await session.connect()) === "error") {
-    throw session.error();
+/** Connect, or give up after so many milliseconds: an address that swallows packets answers nothing for minutes. */
+async function reach(session: Session, limit: number): Promise<void> {
+  const late = new ConnectError(`no connection within ${limit} ms`, Code.Unavailable);
+  const timer = setTimeout(() => session.abort(late), limit);
+  try {
+    if ((await session.connect()) === "error") {
+      throw session.error() ?? late;
+    }
+  } finally {
+    clearTimeout(timer);
   }
 }
 
@@ -94,10 +104,10 @@ export class Endpoint {
     return Math.max(0, this.restsUntil - now);
   }
 
-  /** Take note that it could be reached, or not. */
-  reached(yes: boolean, now: number): void {
+  /** Take note that it has answered, or could not be reached or was silent for all of a call's time. */
+  answered(yes: boolean): void {
     this.failures = yes ? 0 : this.failures + 1;
-    this.restsUntil = yes ? 0 : now + Math.min(LONGEST_REST, FIRST_REST * 2 ** (this.failures - 1));
+    this.restsUntil = yes ? 0 : performance.now() + Math.min(LONGEST_REST, FIRST_REST * 2 ** (this.failures - 1));
   }
 }
 
@@ -105,6 +115,7 @@ export class Endpoint {
 export class Endpoints {
   private readonly secure: SecureClientSessionOptions | undefined;
   private found: Endpoint[] = [];
+  private readonly known = new Map<string, Endpoint>();
   private lookedUp = Number.NEGATIVE_INFINITY;
   private looking: Promise<void> | undefined;
   private turn = Math.floor(Math.random() * 1000);
@@ -128,18 +139,18 @@ export class Endpoints {
    * Throws what connecting to the last of them threw when none can be reached.
    */
   async pick(): Promise<Endpoint> {
-    return await this.inTurn(async (endpoint) => {
-      await reach(endpoint.session);
+    return await this.inTurn(async (endpoint, limit) => {
+      await reach(endpoint.session, limit);
       return endpoint;
     });
   }
 
   /** A connection of its own, for the caller to close, to the address whose turn it is. Throws as `pick` does. */
   async open(): Promise<Opened> {
-    return await this.inTurn(async (endpoint) => {
+    return await this.inTurn(async (endpoint, limit) => {
       const opened = endpoint.open();
       try {
-        await reach(opened.session);
+        await reach(opened.session, limit);
       } catch (error) {
         opened.session.abort();
         throw error;
@@ -148,8 +159,11 @@ export class Endpoints {
     });
   }
 
-  private async inTurn<T>(connect: (endpoint: Endpoint) => Promise<T>): Promise<T> {
+  private async inTurn<T>(connect: (endpoint: Endpoint, limit: number) => Promise<T>): Promise<T> {
     await this.lookUp();
+    if (this.closed) {
+      throw new ConnectError("the connection is closed", Code.Canceled);
+    }
     const now = performance.now();
     this.turn += 1;
     const turns = this.found.map((_, index) => this.found[(this.turn + index) % this.found.length] as Endpoint);
@@ -159,12 +173,10 @@ export class Endpoints {
     let failure: unknown;
     for (const endpoint of [...fit, ...unfit]) {
       try {
-        const connected = await connect(endpoint);
-        endpoint.reached(true, now);
-        return connected;
+        return await connect(endpoint, turns.length > 1 ? CONNECT : CONNECT_ALONE);
       } catch (error) {
         failure = error;
-        endpoint.reached(false, performance.now());
+        endpoint.answered(false);
       }
     }
     this.lookedUp = Math.min(this.lookedUp, performance.now() - LOOKUP_EVERY);
@@ -192,21 +204,18 @@ export class Endpoints {
     const addresses = (await Promise.all(this.target.addresses.map(resolve))).flat();
     this.lookedUp = performance.now();
     const key = ({ host, port, path }: Address) => `${path ?? ""} ${host} ${port}`;
-    const known = new Map(this.found.map((one) => [key(one.address), one]));
     this.found = addresses.map((address) => {
-      const endpoint = known.get(key(address)) ?? new Endpoint(address, this.secure);
-      known.delete(key(address));
-      return endpoint;
+      const known = this.known.get(key(address)) ?? new Endpoint(address, this.secure);
+      // What is not among the addresses any more goes on with the calls that it has.
+      this.known.set(key(address), known);
+      return known;
     });
-    for (const gone of known.values()) {
-      gone.session.abort();
-    }
   }
 
   /** End every connection. */
   close(): void {
     this.closed = true;
-    for (const endpoint of this.found) {
+    for (const endpoint of this.known.values()) {
       endpoint.session.abort();
     }
   }

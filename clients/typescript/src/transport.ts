@@ -18,7 +18,7 @@ import {
   type Transport,
   type UnaryResponse,
 } from "@connectrpc/connect";
-import type { Endpoints } from "./endpoints.js";
+import type { Endpoint, Endpoints } from "./endpoints.js";
 import { type About, type Detail, failureOf, StorageError } from "./errors.js";
 import { type Exchange, LARGEST } from "./exchange/index.js";
 import { isIdempotent, rulesOf, withId } from "./methods.js";
@@ -129,18 +129,25 @@ export class StorageTransport implements Transport {
     const { endpoints, throttle } = this.parts;
     const ended = this.signals(signal);
     for (let attempt = 1; ; attempt += 1) {
-      let wasSent = false;
+      let endpoint: Endpoint | undefined;
       try {
-        const { transport } = await within(endpoints.pick(), deadline, ended);
+        endpoint = await within(endpoints.pick(), deadline, ended);
         const left = Math.max(1, Math.ceil(deadline - performance.now()));
-        wasSent = true;
-        const response = await transport.unary(method, ended, left, this.headersOf(header), request, contextValues);
+        const headers = this.headersOf(header);
+        const response = await endpoint.transport.unary(method, ended, left, headers, request, contextValues);
         throttle.succeeded();
+        endpoint.answered(true);
         return response;
       } catch (error) {
         const failure = this.failure(error, about, signal);
+        if (failure.reason) {
+          endpoint?.answered(true);
+        } else if (failure.code === Code.DeadlineExceeded) {
+          // It may be frozen: others come before it for a while.
+          endpoint?.answered(false);
+        }
         const pause = pauseAfter(attempt);
-        const mayRun = !wasSent || about.idempotent || isRefused(error);
+        const mayRun = endpoint === undefined || about.idempotent || isRefused(error);
         const isAway = failure.code === Code.Unavailable || failure.code === Code.Canceled;
         if (signal?.aborted || this.closing.signal.aborted || !isAway) {
           throw failure;

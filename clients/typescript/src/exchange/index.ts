@@ -177,7 +177,9 @@ export class Exchange {
     } else {
       return;
     }
-    this.opening = setTimeout(() => this.open(), pause);
+    const opening = setTimeout(() => this.open(), pause);
+    // A search for more keeps no process alive.
+    this.opening = isNeeded ? opening : opening.unref();
   }
 
   private open(): void {
