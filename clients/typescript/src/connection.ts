@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import type { DescService } from "@bufbuild/protobuf";
-import { type Client, createClient, type Transport } from "@connectrpc/connect";
+import { type CallOptions, type Client, createClient, type Transport } from "@connectrpc/connect";
 import { Endpoints, readNamed, type TlsFiles } from "./endpoints.js";
 import { Exchange } from "./exchange/index.js";
 import { Throttle } from "./retry.js";
@@ -99,6 +99,7 @@ export class Connection implements AsyncDisposable {
         throw new TypeError(`a connection has no option "${name}"; it has ${[...OPTIONS].join(", ")}`);
       }
     }
+    checkKinds(options);
     const env = process.env;
     const target = readTarget(options.target ?? (env.AGENTSTORAGE_TARGET || DEFAULT_TARGET));
     this.target = target.text;
@@ -137,7 +138,7 @@ export class Connection implements AsyncDisposable {
   client<S extends DescService>(service: S): Client<S> {
     let client = this.clients.get(service) as Client<S> | undefined;
     if (client === undefined) {
-      client = createClient(service, this.transport);
+      client = leavable(service, createClient(service, this.transport));
       this.clients.set(service, client);
     }
     return client;
@@ -154,6 +155,26 @@ export class Connection implements AsyncDisposable {
   }
 }
 
+/** Make leaving the loop over a stream end it: connect's clients go on with it. */
+function leavable<S extends DescService>(service: S, client: Client<S>): Client<S> {
+  const methods = client as Record<string, (request: unknown, options?: CallOptions) => AsyncIterable<unknown>>;
+  for (const { methodKind, localName } of service.methods) {
+    const call = methods[localName];
+    if (methodKind === "server_streaming" && call !== undefined) {
+      methods[localName] = async function* (request, options) {
+        const left = new AbortController();
+        const signal = options?.signal ? AbortSignal.any([options.signal, left.signal]) : left.signal;
+        try {
+          yield* call(request, { ...options, signal });
+        } finally {
+          left.abort();
+        }
+      };
+    }
+  }
+  return client;
+}
+
 /** Give an owner, or undefined for none. Throws TypeError, naming the option, for what is no owner. */
 export function checkedOwner(ownerId: unknown, name = "ownerId"): string | undefined {
   if (ownerId === undefined || ownerId === null) {
@@ -166,6 +187,24 @@ export function checkedOwner(ownerId: unknown, name = "ownerId"): string | undef
     throw new TypeError(`${name} must not be empty`);
   }
   return ownerId;
+}
+
+const TEXTS = ["target", "token", "tlsCa", "tlsCert", "tlsKey"] as const satisfies (keyof ConnectionOptions)[];
+const SWITCHES = ["tls", "plaintextToken", "exchange"] as const satisfies (keyof ConnectionOptions)[];
+
+/** Throws TypeError, naming the option, for one of another type. */
+function checkKinds(options: ConnectionOptions): void {
+  for (const [names, kind] of [
+    [TEXTS, "string"],
+    [SWITCHES, "boolean"],
+  ] as const) {
+    for (const name of names) {
+      const value = options[name];
+      if (value !== undefined && typeof value !== kind) {
+        throw new TypeError(`${name} must be a ${kind}, not ${value === null ? "null" : typeof value}`);
+      }
+    }
+  }
 }
 
 function checkedTime(name: string, milliseconds: number): number {

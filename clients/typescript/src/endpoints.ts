@@ -1,11 +1,19 @@
 /** The addresses of the service: which are there, and who gets the next call. */
 
 import { readFileSync } from "node:fs";
-import type { ClientSessionOptions, Http2Session, SecureClientSessionOptions } from "node:http2";
-import { connect as connectSocket } from "node:net";
+import { connect as connectTcp, isIP } from "node:net";
+import { connect as connectTls } from "node:tls";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
-import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import { Session } from "./session.js";
 import { type Address, resolve, type Target } from "./target.js";
+
+/** What TLS connections are made with, in PEM. */
+interface TlsContext {
+  ca?: string;
+  cert?: string;
+  key?: string;
+}
 
 /** What TLS needs; files in PEM. */
 export interface TlsFiles {
@@ -16,7 +24,6 @@ export interface TlsFiles {
 
 // The server's limit of 64 MiB, and room for what surrounds a payload of that size.
 const MESSAGE_BYTES = 64 * 1024 * 1024 + 64 * 1024;
-const KEEPALIVE = { pingIntervalMs: 10_000, pingTimeoutMs: 3_000 };
 // How long an address that could not be reached is left alone, at first and at most, and how often names are looked up, in milliseconds.
 const FIRST_REST = 100;
 const LONGEST_REST = 2_000;
@@ -24,18 +31,6 @@ const LOOKUP_EVERY = 5_000;
 // How long making a connection may take, where there is no other address and where there are, in milliseconds.
 const CONNECT_ALONE = 5_000;
 const CONNECT = 1_000;
-
-/** The connection to one address, which tells its HTTP/2 session. */
-export class Session extends Http2SessionManager {
-  /** The session of the newest request. */
-  http2: Http2Session | undefined;
-
-  override async request(...args: Parameters<Http2SessionManager["request"]>) {
-    const stream = await super.request(...args);
-    this.http2 = stream.session;
-    return stream;
-  }
-}
 
 /** The text of a file that an option names. Throws Error, naming the option, when it can't be read. */
 export function readNamed(option: string, path: string): string {
@@ -46,23 +41,18 @@ export function readNamed(option: string, path: string): string {
   }
 }
 
+function readPem(option: string, path: string, content: "certificate" | "key"): string {
+  const text = readNamed(option, path);
+  if (!(content === "key" ? /-----BEGIN [A-Z ]*KEY-----/ : /-----BEGIN CERTIFICATE-----/).test(text)) {
+    throw new TypeError(`${option}: ${path} holds no ${content} as PEM`);
+  }
+  return text;
+}
+
 /** A connection and the RPCs over it. */
 export interface Opened {
   session: Session;
   transport: Transport;
-}
-
-/** Connect, or give up after so many milliseconds: an address that swallows packets answers nothing for minutes. */
-async function reach(session: Session, limit: number): Promise<void> {
-  const late = new ConnectError(`no connection within ${limit} ms`, Code.Unavailable);
-  const timer = setTimeout(() => session.abort(late), limit);
-  try {
-    if ((await session.connect()) === "error") {
-      throw session.error() ?? late;
-    }
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 /** One address with the connection to it. */
@@ -73,28 +63,30 @@ export class Endpoint {
   private failures = 0;
   private restsUntil = 0;
 
+  /** `limit` says how many milliseconds making a connection may take. */
   constructor(
     readonly address: Address,
-    private readonly secure: SecureClientSessionOptions | undefined,
+    private readonly secure: TlsContext | undefined,
+    private readonly limit: () => number,
   ) {
-    const { session, transport } = this.open();
+    const { session, transport } = this.open(true);
     this.session = session;
     this.transport = transport;
   }
 
   /** Another connection to the same address, for the caller to close. */
-  open(): Opened {
+  open(holds = false): Opened {
     const { host, port, path, serverName } = this.address;
     const name = host.includes(":") ? `[${host}]` : host || "localhost";
     const baseUrl = `${this.secure ? "https" : "http"}://${name}${port ? `:${port}` : ""}`;
-    const options: ClientSessionOptions | SecureClientSessionOptions = {
-      // The default of 64 KiB makes a large answer wait for the client again and again.
-      settings: { initialWindowSize: 1 << 20 },
-      maxSessionMemory: 1024,
-      ...(this.secure ? { ...this.secure, servername: serverName } : {}),
-      ...(path ? { createConnection: () => connectSocket(path) } : {}),
-    };
-    const session = new Session(baseUrl, KEEPALIVE, options);
+    const where = path ? { path } : { host, port };
+    // An IP address is no name to ask a server for.
+    const asked = isIP(serverName) ? {} : { servername: serverName };
+    const dial = () =>
+      this.secure
+        ? connectTls({ ...where, ...this.secure, ...asked, ALPNProtocols: ["h2"] })
+        : connectTcp({ ...where, noDelay: true });
+    const session = new Session({ authority: new URL(baseUrl).origin, dial, limit: this.limit, holds });
     const limits = { readMaxBytes: MESSAGE_BYTES, writeMaxBytes: MESSAGE_BYTES };
     return { session, transport: createGrpcTransport({ baseUrl, sessionManager: session, ...limits }) };
   }
@@ -106,6 +98,9 @@ export class Endpoint {
 
   /** Take note that it has answered, or could not be reached or was silent for all of a call's time. */
   answered(yes: boolean): void {
+    if (!yes) {
+      this.session.doubt();
+    }
     this.failures = yes ? 0 : this.failures + 1;
     this.restsUntil = yes ? 0 : performance.now() + Math.min(LONGEST_REST, FIRST_REST * 2 ** (this.failures - 1));
   }
@@ -113,9 +108,10 @@ export class Endpoint {
 
 /** All addresses of a target. */
 export class Endpoints {
-  private readonly secure: SecureClientSessionOptions | undefined;
+  private readonly secure: TlsContext | undefined;
   private found: Endpoint[] = [];
   private readonly known = new Map<string, Endpoint>();
+  private readonly opened = new Set<Session>();
   private lookedUp = Number.NEGATIVE_INFINITY;
   private looking: Promise<void> | undefined;
   private turn = Math.floor(Math.random() * 1000);
@@ -127,9 +123,9 @@ export class Endpoints {
     tls: TlsFiles | undefined,
   ) {
     this.secure = tls && {
-      ...(tls.ca ? { ca: readNamed("tlsCa", tls.ca) } : {}),
-      ...(tls.cert ? { cert: readNamed("tlsCert", tls.cert) } : {}),
-      ...(tls.key ? { key: readNamed("tlsKey", tls.key) } : {}),
+      ...(tls.ca ? { ca: readPem("tlsCa", tls.ca, "certificate") } : {}),
+      ...(tls.cert ? { cert: readPem("tlsCert", tls.cert, "certificate") } : {}),
+      ...(tls.key ? { key: readPem("tlsKey", tls.key, "key") } : {}),
     };
   }
 
@@ -139,27 +135,34 @@ export class Endpoints {
    * Throws what connecting to the last of them threw when none can be reached.
    */
   async pick(): Promise<Endpoint> {
-    return await this.inTurn(async (endpoint, limit) => {
-      await reach(endpoint.session, limit);
+    return await this.inTurn(async (endpoint) => {
+      await endpoint.session.connect();
       return endpoint;
     });
   }
 
   /** A connection of its own, for the caller to close, to the address whose turn it is. Throws as `pick` does. */
   async open(): Promise<Opened> {
-    return await this.inTurn(async (endpoint, limit) => {
+    return await this.inTurn(async (endpoint) => {
       const opened = endpoint.open();
+      this.opened.add(opened.session);
       try {
-        await reach(opened.session, limit);
+        await opened.session.connect();
       } catch (error) {
-        opened.session.abort();
+        this.leave(opened.session);
         throw error;
       }
       return opened;
     });
   }
 
-  private async inTurn<T>(connect: (endpoint: Endpoint, limit: number) => Promise<T>): Promise<T> {
+  /** Close a connection that was opened. */
+  leave(session: Session): void {
+    this.opened.delete(session);
+    session.abort();
+  }
+
+  private async inTurn<T>(connect: (endpoint: Endpoint) => Promise<T>): Promise<T> {
     await this.lookUp();
     if (this.closed) {
       throw new ConnectError("the connection is closed", Code.Canceled);
@@ -173,7 +176,7 @@ export class Endpoints {
     let failure: unknown;
     for (const endpoint of [...fit, ...unfit]) {
       try {
-        return await connect(endpoint, turns.length > 1 ? CONNECT : CONNECT_ALONE);
+        return await connect(endpoint);
       } catch (error) {
         failure = error;
         endpoint.answered(false);
@@ -181,6 +184,10 @@ export class Endpoints {
     }
     this.lookedUp = Math.min(this.lookedUp, performance.now() - LOOKUP_EVERY);
     throw failure;
+  }
+
+  private get limit(): number {
+    return this.found.length > 1 ? CONNECT : CONNECT_ALONE;
   }
 
   private async lookUp(): Promise<void> {
@@ -205,18 +212,23 @@ export class Endpoints {
     this.lookedUp = performance.now();
     const key = ({ host, port, path }: Address) => `${path ?? ""} ${host} ${port}`;
     this.found = addresses.map((address) => {
-      const known = this.known.get(key(address)) ?? new Endpoint(address, this.secure);
-      // What is not among the addresses any more goes on with the calls that it has.
+      const known = this.known.get(key(address)) ?? new Endpoint(address, this.secure, () => this.limit);
       this.known.set(key(address), known);
       return known;
     });
+    // What is not among the addresses any more goes on with the calls that it has.
+    for (const [name, endpoint] of this.known) {
+      if (endpoint.session.isClosed && !this.found.includes(endpoint)) {
+        this.known.delete(name);
+      }
+    }
   }
 
   /** End every connection. */
   close(): void {
     this.closed = true;
-    for (const endpoint of this.known.values()) {
-      endpoint.session.abort();
+    for (const session of [...this.opened, ...[...this.known.values()].map((endpoint) => endpoint.session)]) {
+      session.abort();
     }
   }
 }

@@ -45,7 +45,9 @@ const NO_SERVER =
 const NO_OWNER =
   "give the call or its request an owner, or the client one for all of its calls (its option ownerId, or AGENTSTORAGE_OWNER)";
 // In grpc's words, as both sides say them.
-const TOO_LARGE = /(Sent|Received) message larger than max \((\d+) vs\. (\d+)\)/;
+const TOO_LARGE = /(?:Sent|Received) message larger than max \((\d+) vs\. (\d+)\)/;
+// In connect's: of a request, and of an answer.
+const TOO_LARGE_HERE = /message size (\d+) is larger than configured (write|read)MaxBytes (\d+)/;
 
 /** What is known of a failure beside its message. */
 export interface FailureDetails {
@@ -289,16 +291,13 @@ export function failureOf(code: Code, message: string, details: Iterable<Detail>
   const read = readDetails(details);
   const found = BY_REASON.get(read.reason) ?? BY_CODE.get(code) ?? StorageError;
   let text = message || Code[code] || "unknown";
-  const larger = TOO_LARGE.exec(text);
   if (found === AlreadyExists && "resource" in read.metadata && "id" in read.metadata) {
     const resource = read.metadata.resource as string;
     text = `${resource.charAt(0).toUpperCase()}${resource.slice(1)} ${read.metadata.id} already exists`;
   } else if (found === OwnerRequired) {
     text = `${text}; ${NO_OWNER}`;
-  } else if (found === LimitReached && !read.reason && larger) {
-    text =
-      `the request of ${method} has ${larger[2]} bytes, more than the ${larger[3]} that the server takes (its setting ` +
-      "STORAGE_MESSAGE_BYTES): split it, or keep large data elsewhere and store where it is";
+  } else if (found === LimitReached && !read.reason) {
+    text = tooLarge(text, method);
   } else if (found === Unreachable) {
     text = `cannot reach ${target} (${text}); ${NO_SERVER}`;
   } else if (found === DeadlineExceeded && !read.reason) {
@@ -315,6 +314,27 @@ export function failureOf(code: Code, message: string, details: Iterable<Detail>
     method,
     safeToRetry: found === Conflict || (idempotent && (isA(found, Unavailable) || isA(found, DeadlineExceeded))),
   });
+}
+
+function tooLarge(text: string, method: string): string {
+  const [, size, limit] = TOO_LARGE.exec(text) ?? [];
+  const [, sizeHere, way, limitHere] = TOO_LARGE_HERE.exec(text) ?? [];
+  if (way === "read") {
+    return (
+      `the answer of ${method} has ${sizeHere} bytes, more than the ${limitHere} that this client takes: ask for fewer rows at a time, ` +
+      "or for fewer fields"
+    );
+  }
+  if (!size && !sizeHere) {
+    return text;
+  }
+  const side = size
+    ? `${limit} that the server takes (its setting STORAGE_MESSAGE_BYTES)`
+    : `${limitHere} that this client sends`;
+  return (
+    `the request of ${method} has ${size ?? sizeHere} bytes, more than the ${side}: split it, or keep large data elsewhere and store ` +
+    "where it is"
+  );
 }
 
 function isA(found: typeof StorageError, kind: typeof StorageError): boolean {

@@ -1,5 +1,6 @@
 /** The TypeScript client of the agent storage service. */
 
+export { Code } from "@connectrpc/connect";
 export { Connection, type ConnectionOptions, READ_TIMEOUT_MS, STREAMS, WRITE_TIMEOUT_MS } from "./connection.js";
 export * from "./errors.js";
 export { parseJson, writeJson } from "./json.js";

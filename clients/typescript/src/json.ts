@@ -129,9 +129,8 @@ function readLiteral(literal: string): unknown {
 
 /**
  * Write a value as JSON text, as `JSON.stringify` does (members that are undefined are left out, `toJSON` is called), except that nothing
- * turns into null or `{}` by itself: a bigint is written as an integer, a number beyond ±(2^53 - 1) with an exponent, so that `parseJson`
- * gives back a number, and what JSON can't hold is refused. (The service keeps numbers by their value: from it a whole number of that size
- * comes back as a bigint.)
+ * turns into null or `{}` by itself: a bigint is written as an integer, a whole number beyond ±(2^53 - 1) with all of its digits, so that
+ * `parseJson` gives back a bigint of its value, and what JSON can't hold is refused.
  *
  * @param value The value.
  * @param name What the value is, for the error.
@@ -240,7 +239,7 @@ class Writer {
     if (!Number.isFinite(value)) {
       return this.refuse(`is ${value}`);
     }
-    return Number.isInteger(value) && !Number.isSafeInteger(value) ? value.toExponential() : JSON.stringify(value);
+    return Number.isInteger(value) && !Number.isSafeInteger(value) ? BigInt(value).toString() : JSON.stringify(value);
   }
 
   private object(value: object): string {

@@ -45,7 +45,11 @@ export function readTarget(text: string): Target {
   const addresses = list.split(",").map((one): Address => {
     const found = HOST_PORT.exec(one);
     if (!found || (!scheme && list.includes(","))) {
-      throw new TypeError(`target must be "host:port", such as "${DEFAULT_TARGET}", or a gRPC target, not "${text}"`);
+      // A connection string of a database has a password before the @.
+      const shown = text.replace(/^.*@/, "...@");
+      throw new TypeError(
+        `target must be "host:port", such as "${DEFAULT_TARGET}", or a gRPC target, not "${shown}"; it has no http:// before it`,
+      );
     }
     const port = Number(found[2]);
     if (port < 1 || port > LARGEST_PORT) {

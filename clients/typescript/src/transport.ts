@@ -18,14 +18,15 @@ import {
   type Transport,
   type UnaryResponse,
 } from "@connectrpc/connect";
+import { isBroken, isRefused } from "./broken.js";
 import type { Endpoint, Endpoints } from "./endpoints.js";
 import { type About, type Detail, failureOf, StorageError } from "./errors.js";
 import { type Exchange, LARGEST } from "./exchange/index.js";
 import { isIdempotent, rulesOf, withId } from "./methods.js";
 import { ATTEMPTS, pauseAfter, type Throttle } from "./retry.js";
 
-// What Node says of a request that it has not sent.
-const UNSENT: ReadonlySet<string> = new Set(["ECONNREFUSED", "ERR_HTTP2_GOAWAY_SESSION", "ERR_HTTP2_INVALID_SESSION"]);
+// What a timer takes, some 24 days.
+const LONGEST_TIME = 2 ** 31 - 1;
 
 type HeadersLike = ConstructorParameters<typeof Headers>[0];
 
@@ -62,10 +63,7 @@ export class StorageTransport implements Transport {
   ): Promise<UnaryResponse<I, O>> {
     const { exchange, endpoints } = this.parts;
     const rules = rulesOf(method);
-    const time = timeoutMs ?? (rules.reads ? this.parts.readTimeoutMs : this.parts.writeTimeoutMs);
-    if (!(time > 0)) {
-      throw new TypeError("timeoutMs must be more than 0");
-    }
+    const time = checkedTime(timeoutMs ?? (rules.reads ? this.parts.readTimeoutMs : this.parts.writeTimeoutMs));
     const request = create(method.input, withId(rules, input));
     const idempotent = isIdempotent(rules, request);
     const about: About = { method: rules.path, target: endpoints.target.text, idempotent };
@@ -74,7 +72,11 @@ export class StorageTransport implements Transport {
     if (exchange?.takesCalls() && header === undefined && contextValues === undefined) {
       const data = toBinary(method.input, request);
       if (data.length <= LARGEST) {
-        const answer = await exchange.call(rules, data, idempotent, deadline, signal);
+        const answer = await exchange.call(rules, data, idempotent, deadline, signal).catch((error: Error) => {
+          // The error was made where the answer came: here is who asked.
+          Error.captureStackTrace(error);
+          throw error;
+        });
         if (answer !== undefined) {
           return {
             stream: false,
@@ -90,7 +92,10 @@ export class StorageTransport implements Transport {
     return await this.plain(method, about, deadline, signal, header, request, contextValues);
   }
 
-  /** Make a call with streams. It has no deadline but its own, and is not sent again. */
+  /**
+   * Make a call with streams. It has no deadline but its own. One that answers a stream and may be sent again is, as long as no message of
+   * it has come.
+   */
   async stream<I extends DescMessage, O extends DescMessage>(
     method: DescMethodStreaming<I, O>,
     signal: AbortSignal | undefined,
@@ -101,14 +106,19 @@ export class StorageTransport implements Transport {
   ): Promise<StreamResponse<I, O>> {
     const { path, idempotent } = rulesOf(method);
     const about: About = { method: path, target: this.parts.endpoints.target.text, idempotent };
+    const deadline = performance.now() + checkedTime(timeoutMs ?? LONGEST_TIME);
     const ended = this.signals(signal);
-    try {
-      const { transport } = await this.parts.endpoints.pick();
-      const response = await transport.stream(method, ended, timeoutMs, this.headersOf(header), input, contextValues);
-      return { ...response, message: readAll(response.message, about, signal) };
-    } catch (error) {
-      throw this.failure(error, about, signal);
-    }
+    const isRepeated = idempotent && method.methodKind === "server_streaming";
+    const requests = isRepeated ? await collected(input) : [];
+    return await this.attempts(about, deadline, ended, signal, async ({ transport }) => {
+      const time = timeoutMs === undefined ? undefined : Math.max(1, Math.ceil(deadline - performance.now()));
+      const headers = this.headersOf(header);
+      const sent = isRepeated ? given(requests) : input;
+      const response = await transport.stream(method, ended, time, headers, sent, contextValues);
+      const messages = response.message[Symbol.asyncIterator]();
+      const first = isRepeated ? await messages.next() : undefined;
+      return { ...response, message: this.readAll(messages, first, about, signal) };
+    });
   }
 
   /** End every call. */
@@ -126,18 +136,30 @@ export class StorageTransport implements Transport {
     request: MessageInitShape<I>,
     contextValues: ContextValues | undefined,
   ): Promise<UnaryResponse<I, O>> {
-    const { endpoints, throttle } = this.parts;
     const ended = this.signals(signal);
+    return await this.attempts(about, deadline, ended, signal, async ({ transport }) => {
+      const left = Math.max(1, Math.ceil(deadline - performance.now()));
+      return await transport.unary(method, ended, left, this.headersOf(header), request, contextValues);
+    });
+  }
+
+  /** Do something with an address, and again with another by the policy of retries. Rejects with StorageError. */
+  private async attempts<T>(
+    about: About,
+    deadline: number,
+    ended: AbortSignal,
+    signal: AbortSignal | undefined,
+    call: (endpoint: Endpoint) => Promise<T>,
+  ): Promise<T> {
+    const { endpoints, throttle } = this.parts;
     for (let attempt = 1; ; attempt += 1) {
       let endpoint: Endpoint | undefined;
       try {
         endpoint = await within(endpoints.pick(), deadline, ended);
-        const left = Math.max(1, Math.ceil(deadline - performance.now()));
-        const headers = this.headersOf(header);
-        const response = await endpoint.transport.unary(method, ended, left, headers, request, contextValues);
+        const answer = await call(endpoint);
         throttle.succeeded();
         endpoint.answered(true);
-        return response;
+        return answer;
       } catch (error) {
         const failure = this.failure(error, about, signal);
         if (failure.reason) {
@@ -147,22 +169,40 @@ export class StorageTransport implements Transport {
           endpoint?.answered(false);
         }
         const pause = pauseAfter(attempt);
-        const mayRun = endpoint === undefined || about.idempotent || isRefused(error);
+        const mayRun =
+          endpoint === undefined || about.idempotent || (error instanceof ConnectError && isRefused(error));
         const isAway = failure.code === Code.Unavailable || failure.code === Code.Canceled;
-        if (signal?.aborted || this.closing.signal.aborted || !isAway) {
+        if (ended.aborted || !isAway) {
           throw failure;
         }
         throttle.failed();
         if (!mayRun || !throttle.allows || attempt === ATTEMPTS || performance.now() + pause >= deadline) {
           throw failure;
         }
-        await sleep(pause, ended);
+        await within(sleep(pause, ended), deadline, ended).catch((reason) => {
+          throw this.failure(reason, about, signal);
+        });
       }
     }
   }
 
+  private async *readAll<T>(
+    messages: AsyncIterator<T>,
+    first: IteratorResult<T> | undefined,
+    about: About,
+    signal: AbortSignal | undefined,
+  ): AsyncIterable<T> {
+    try {
+      for (let next = first ?? (await messages.next()); !next.done; next = await messages.next()) {
+        yield next.value;
+      }
+    } catch (error) {
+      throw this.failure(error, about, signal);
+    }
+  }
+
   private signals(signal: AbortSignal | undefined): AbortSignal {
-    return signal === undefined ? this.closing.signal : AbortSignal.any([signal, this.closing.signal]);
+    return signal === undefined ? this.closing.signal : AbortSignal.any([this.closing.signal, signal]);
   }
 
   private headersOf(header: HeadersLike | undefined): Headers {
@@ -194,25 +234,6 @@ export function toFailure(error: unknown, about: About, signal: AbortSignal | un
   return failureOf(isBroken(known) ? Code.Unavailable : known.code, known.rawMessage, details, about);
 }
 
-/** Whether a call ended with its connection: told as CANCELLED, or as whatever Node's error stands for. */
-function isBroken(error: ConnectError): boolean {
-  return error.code === Code.Canceled || (error.code !== Code.DeadlineExceeded && nodeCode(error) !== "");
-}
-
-/** Whether a server has certainly not begun a call: it refused the stream, or the connection was on its end. */
-function isRefused(error: unknown): boolean {
-  if (!(error instanceof ConnectError)) {
-    return false;
-  }
-  return /NGHTTP2_REFUSED_STREAM/.test(error.rawMessage) || UNSENT.has(nodeCode(error));
-}
-
-/** The code of the error of Node that is behind another; `""` where none is. */
-function nodeCode(error: Error): string {
-  const { cause } = error;
-  return cause instanceof Error && "code" in cause && typeof cause.code === "string" ? cause.code : "";
-}
-
 function readAnswer<O extends DescMessage>(schema: O, data: Uint8Array, about: About) {
   try {
     return fromBinary(schema, data);
@@ -222,16 +243,24 @@ function readAnswer<O extends DescMessage>(schema: O, data: Uint8Array, about: A
   }
 }
 
-async function* readAll<T>(
-  messages: AsyncIterable<T>,
-  about: About,
-  signal: AbortSignal | undefined,
-): AsyncIterable<T> {
-  try {
-    yield* messages;
-  } catch (error) {
-    throw toFailure(error, about, signal);
+async function collected<T>(input: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const one of input) {
+    found.push(one);
   }
+  return found;
+}
+
+async function* given<T>(messages: T[]): AsyncIterable<T> {
+  yield* messages;
+}
+
+/** The time of a call in milliseconds; longer ones than a timer takes are as long as it takes. Throws TypeError for what is no time. */
+function checkedTime(timeoutMs: number): number {
+  if (typeof timeoutMs !== "number" || !(timeoutMs > 0)) {
+    throw new TypeError("timeoutMs must be more than 0");
+  }
+  return Math.min(timeoutMs, LONGEST_TIME);
 }
 
 /** Wait for work until a deadline or a signal. */
@@ -256,6 +285,9 @@ async function within<T>(work: Promise<T>, deadline: number, signal: AbortSignal
   }
 }
 
-async function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
-  await within(new Promise((done) => setTimeout(done, milliseconds)), performance.now() + milliseconds + 1000, signal);
+function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
+  return new Promise((done) => {
+    const timer = setTimeout(done, milliseconds);
+    signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
+  });
 }

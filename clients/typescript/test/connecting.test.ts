@@ -2,12 +2,22 @@
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { type AddressInfo, connect as connectTcp, createServer, type Server as NetServer, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, describe, expect, inject, test } from "vitest";
+import { OwnerService } from "../src/gen/agentstorage/v1/owner_pb.js";
 import { ServerService } from "../src/gen/agentstorage/v1/server_pb.js";
+import { StoreService } from "../src/gen/agentstorage/v1/store_pb.js";
 import { ThreadService } from "../src/gen/agentstorage/v1/threads_pb.js";
-import { Connection, type ConnectionOptions, newId, Unauthenticated, Unreachable } from "../src/index.js";
+import {
+  Connection,
+  type ConnectionOptions,
+  DeadlineExceeded,
+  newId,
+  Unauthenticated,
+  Unreachable,
+} from "../src/index.js";
 import { resolve } from "../src/target.js";
 import { type Server, Serving } from "./serving.js";
 import { WAYS } from "./support.js";
@@ -39,6 +49,7 @@ describe("targets", () => {
     ["localhost", /target must be "host:port", such as "localhost:50051", or a gRPC target, not "localhost"/],
     ["http://localhost:50051", /must be "host:port"/],
     ["a:1,b:2", /must be "host:port"/],
+    ["postgresql://u:secret@localhost:5432/x", /not "\.\.\.@localhost:5432\/x"/],
     ["localhost:0", /a port is from 1 to 65535, not 0/],
     ["localhost:70000", /a port is from 1 to 65535, not 70000/],
     ["::1:50051", /must be "host:port"/],
@@ -74,6 +85,104 @@ describe("targets", () => {
   });
 });
 
+describe("addresses that answer nothing", () => {
+  let silent: NetServer;
+  let open: Set<Socket>;
+
+  beforeAll(async () => {
+    open = new Set();
+    // It accepts, as a frozen server's machine does, and that is all.
+    silent = createServer((socket) => {
+      open.add(
+        socket
+          .on("error", () => undefined)
+          .on("close", () => open.delete(socket))
+          .resume(),
+      );
+    });
+    await new Promise<void>((done) => silent.listen(0, "127.0.0.1", done));
+  });
+
+  afterAll(() => silent.close());
+
+  const port = () => (silent.address() as AddressInfo).port;
+
+  test.each(WAYS)("others take the calls, and a close ends the attempts: %s", async (way) => {
+    const connection = new Connection({
+      target: `ipv4:127.0.0.1:${port()},127.0.0.1:${inject("servers").memory.port}`,
+      exchange: way === "exchange",
+    });
+    const threads = connection.client(ThreadService);
+    for (let call = 0; call < 10; call += 1) {
+      const request = { ownerId: "a", threadId: newId(), allowMissing: true };
+      await threads.deleteThread(request, { timeoutMs: 2_500 });
+    }
+    await connection.close();
+    await expect.poll(() => open.size).toBe(0);
+  });
+
+  test.each(WAYS)("alone, a call ends at its deadline, and a stream at its signal: %s", async (way) => {
+    const connection = new Connection({ target: `127.0.0.1:${port()}`, exchange: way === "exchange" });
+    const started = performance.now();
+    const call = connection.client(ThreadService).searchThreads({ ownerId: "a" }, { timeoutMs: 400 });
+    await expect(call).rejects.toThrow(DeadlineExceeded);
+    const abort = AbortSignal.timeout(300);
+    const read = async () => {
+      for await (const _ of connection.client(OwnerService).exportOwner({ ownerId: "a" }, { signal: abort })) {
+        break;
+      }
+    };
+    await expect(read()).rejects.toThrow("the call was cancelled");
+    expect(performance.now() - started).toBeLessThan(2_000);
+    await connection.close();
+    await expect.poll(() => open.size).toBe(0);
+  });
+});
+
+describe("what is no storage service", () => {
+  // What it says first, or, as HTTP/1 does, when it is spoken to.
+  test.each(["SSH-2.0-x\r\n", "220 smtp\r\n", ""])("%o", async (banner) => {
+    const other = createServer((socket) => {
+      socket.on("error", () => undefined).write(banner);
+      socket.on("data", () => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
+    });
+    await new Promise<void>((done) => other.listen(0, "127.0.0.1", done));
+    const target = `127.0.0.1:${(other.address() as AddressInfo).port}`;
+    for (const way of WAYS) {
+      await using connection = new Connection({ target, exchange: way === "exchange" });
+      await expect(connection.client(ThreadService).searchThreads({ ownerId: "a" })).rejects.toThrow(Unreachable);
+    }
+    await new Promise((done) => setTimeout(done, 50));
+    other.close();
+  });
+});
+
+test.each(WAYS)("an error shows who called: %s", async (way) => {
+  await using connection = new Connection({ target: inject("servers").memory.target, exchange: way === "exchange" });
+  const whoCalls = async () => {
+    await connection.client(ThreadService).getThread({ ownerId: "a", threadId: newId() });
+  };
+  const failure = await whoCalls().catch((error: Error) => error);
+  expect(failure?.stack).toMatch(/whoCalls/);
+});
+
+describe("streams", () => {
+  test("one that is read when the connection closes says so", async () => {
+    const connection = new Connection({ target: inject("servers").memory.target, ownerId: newId() });
+    const { ownerId } = connection as { ownerId: string };
+    const store = connection.client(StoreService);
+    for (let key = 0; key < 20; key += 1) {
+      await store.putItem({ ownerId, namespace: ["large"], key: `${key}`, value: `"${"x".repeat(500_000)}"` });
+    }
+    const read = async () => {
+      for await (const _ of connection.client(OwnerService).exportOwner({ ownerId })) {
+        await connection.close();
+      }
+    };
+    await expect(read()).rejects.toThrow("the connection is closed");
+  });
+});
+
 describe("options", () => {
   test.each<[unknown, RegExp]>([
     [{ taget: "localhost:1" }, /a connection has no option "taget"/],
@@ -87,6 +196,10 @@ describe("options", () => {
     [{ target: "storage:50051", token: "t" }, /the token would go to storage:50051 in the clear/],
     [{ tlsCert: "cert.pem" }, /tlsCert and tlsKey go together/],
     [{ tls: false, tlsCa: "ca.pem" }, /tls is false, but there are TLS files/],
+    [{ target: 5 }, /target must be a string, not number/],
+    [{ token: null }, /token must be a string, not null/],
+    [{ exchange: "false" }, /exchange must be a boolean, not string/],
+    [{ tlsCa: "package.json" }, /tlsCa: package.json holds no certificate as PEM/],
     [{ tlsCa: "no-such-file.pem" }, /tlsCa: no-such-file.pem can't be read: .*no such file/],
   ])("%o", (options, message) => {
     expect(() => new Connection(options as ConnectionOptions)).toThrow(message);
@@ -106,6 +219,17 @@ describe("options", () => {
     expect(() => new Connection()).toThrow("AGENTSTORAGE_TOKEN and AGENTSTORAGE_TOKEN_FILE are both set");
     delete process.env.AGENTSTORAGE_TOKEN;
     expect(() => new Connection()).toThrow(/AGENTSTORAGE_TOKEN_FILE: two can't be read/);
+  });
+
+  test("a time that no timer takes is a long one", async () => {
+    await using connection = new Connection({
+      target: inject("servers").memory.target,
+      readTimeoutMs: Number.POSITIVE_INFINITY,
+      exchange: false,
+    });
+    const threads = connection.client(ThreadService);
+    expect((await threads.searchThreads({ ownerId: newId() })).threads).toEqual([]);
+    expect((await threads.searchThreads({ ownerId: newId() }, { timeoutMs: 2 ** 40 })).threads).toEqual([]);
   });
 
   test("a time that is none is refused before anything is sent", async () => {
@@ -155,6 +279,40 @@ describe("TLS and tokens", () => {
       await using connection = new Connection(options());
       expect((await connection.client(ThreadService).searchThreads({ ownerId: "a" })).threads).toEqual([]);
       expect((await connection.client(ServerService).getServerInfo({})).backend).toBe("memory");
+    });
+
+    test("through a Unix socket", async () => {
+      const path = join(directory, `${way}.sock`);
+      const relay = createServer((socket) => {
+        const other = connectTcp(server.port, "127.0.0.1");
+        socket
+          .on("error", () => undefined)
+          .pipe(other.on("error", () => undefined))
+          .pipe(socket);
+      });
+      await new Promise<void>((done) => relay.listen(path, done));
+      const connection = new Connection({
+        target: `unix:${path}`,
+        exchange: way === "exchange",
+        token: "good-token-0123456789",
+        tlsCa: join(directory, "cert.pem"),
+      });
+      expect((await connection.client(ThreadService).searchThreads({ ownerId: "a" })).threads).toEqual([]);
+      await connection.close();
+      await new Promise((done) => relay.close(done));
+    });
+
+    test("by an address, without a warning", async () => {
+      const warnings: Error[] = [];
+      const note = (warning: Error) => warnings.push(warning);
+      process.on("warning", note);
+      const target = `127.0.0.1:${server.port}`;
+      const more = { token: "good-token-0123456789", tlsCa: join(directory, "cert.pem") };
+      await using connection = new Connection({ ...options(), target, ...more });
+      expect((await connection.client(ThreadService).searchThreads({ ownerId: "a" })).threads).toEqual([]);
+      await new Promise((done) => setImmediate(done));
+      process.off("warning", note);
+      expect(warnings).toEqual([]);
     });
 
     test("a wrong token", async () => {

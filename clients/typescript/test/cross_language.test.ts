@@ -370,12 +370,11 @@ describe.each(BACKENDS)("%s", (backend) => {
 
     test("a number beyond 2^53 comes back as the integer that it was written as", async () => {
       const owner = newOwner();
-      // As every language does, the writer gives a floating-point number no more digits than tell it from its neighbours.
       await clients.typescript!.storage("store", "put", "n", "floats", [2 ** 60, 1e21, -1.5e300], owner);
       await clients.python!.storage("store", "put", "n", "integers", [2n ** 60n, 10n ** 21n], owner);
       for (const client of Object.values(clients)) {
         const floats = ((await client.storage("store", "get", "n", "floats", owner)) as { value: bigint[] }).value;
-        expect(floats).toEqual([1152921504606847000n, 10n ** 21n, -15n * 10n ** 299n]);
+        expect(floats).toEqual([2n ** 60n, 10n ** 21n, BigInt(-1.5e300)]);
         expect(floats.map(Number)).toEqual([2 ** 60, 1e21, -1.5e300]);
         const integers = await client.storage("store", "get", "n", "integers", owner);
         expect(integers).toMatchObject({ value: [2n ** 60n, 10n ** 21n] });

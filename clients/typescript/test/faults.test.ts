@@ -2,6 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { AssistantService } from "../src/gen/agentstorage/v1/assistants_pb.js";
+import { CheckpointService } from "../src/gen/agentstorage/v1/checkpoints_pb.js";
 import { StoreService } from "../src/gen/agentstorage/v1/store_pb.js";
 import { ThreadService } from "../src/gen/agentstorage/v1/threads_pb.js";
 import { Connection, DeadlineExceeded, newId, type StorageError } from "../src/index.js";
@@ -60,7 +61,12 @@ class Load {
         this.written.push(id);
         await threads.getThread({ ownerId, threadId: id });
         await connection.client(AssistantService).searchAssistants({ ownerId });
-        this.calls += 5;
+        for await (const { checkpoint } of connection
+          .client(CheckpointService)
+          .listCheckpoints({ ownerId, threadId: id })) {
+          throw new Error(`nobody put the checkpoint ${checkpoint?.checkpointId}`);
+        }
+        this.calls += 6;
       } catch (error) {
         this.failures.push(error as StorageError);
       }

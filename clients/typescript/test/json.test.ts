@@ -17,6 +17,9 @@ function plain(value: unknown): unknown {
     }
     return result;
   }
+  if (Number.isInteger(value) && !Number.isSafeInteger(value)) {
+    return BigInt(value as number);
+  }
   return Object.is(value, -0) ? 0 : value;
 }
 
@@ -142,7 +145,7 @@ describe("reading", () => {
 });
 
 describe("writing and reading", () => {
-  test("any value comes back, of the same type", () => {
+  test("any value comes back, whole numbers beyond 2^53 as bigint", () => {
     fc.assert(
       fc.property(value(), (entry) => {
         expect(isDeepStrictEqual(parseJson(writeJson(entry)), plain(entry))).toBe(true);
@@ -161,7 +164,7 @@ describe("writing and reading", () => {
           expect(error).toBeInstanceOf(TypeError);
           return;
         }
-        const hasLong = /\de\+(1[5-9]|20)\b/.test(wanted);
+        const hasLong = /\d{16}/.test(wanted);
         fc.pre(!hasLong);
         expect(wanted).toBe(JSON.stringify(entry));
       }),
@@ -169,11 +172,11 @@ describe("writing and reading", () => {
   });
 
   test.each([
-    ["9.007199254740992e+15", 2 ** 53],
-    ["-1.152921504606847e+18", -(2 ** 60)],
-    ["1e+20", 1e20],
-    ["1e+21", 1e21],
-    ["1.7976931348623157e+308", Number.MAX_VALUE],
+    ["9007199254740992", 2 ** 53],
+    ["-1152921504606846976", -(2 ** 60)],
+    ["100000000000000000000", 1e20],
+    ["1000000000000000000000", 1e21],
+    [BigInt(Number.MAX_VALUE).toString(), Number.MAX_VALUE],
     ["5e-324", Number.MIN_VALUE],
     ["9007199254740991", 9007199254740991],
     ["0", -0],

@@ -11,6 +11,20 @@ export const LARGEST = 262_144;
 /** How a call ends: with the response's bytes, or with nothing where it is to become a plain RPC. */
 export type Answer = Uint8Array | undefined;
 
+// One listener for all calls with a signal: Node warns of a leak where there are more than a few.
+const listeners = new WeakMap<AbortSignal, Set<() => void>>();
+
+function listenersOf(signal: AbortSignal): Set<() => void> {
+  let found = listeners.get(signal);
+  if (found === undefined) {
+    const all = new Set<() => void>();
+    listeners.set(signal, all);
+    signal.addEventListener("abort", () => [...all].map((listener) => listener()), { once: true });
+    found = all;
+  }
+  return found;
+}
+
 /** A call on its way. It ends once, by whatever comes first. */
 export class ExchangedCall {
   /** What it ends with. */
@@ -52,7 +66,9 @@ export class ExchangedCall {
     });
     this.abort = () =>
       this.leave(new StorageError("the call was cancelled", { code: Code.Canceled, method: rules.path }));
-    signal?.addEventListener("abort", this.abort);
+    if (signal) {
+      listenersOf(signal).add(this.abort);
+    }
     this.timer = setTimeout(() => this.expire(), Math.max(0, deadline - performance.now()));
     if (signal?.aborted) {
       this.abort();
@@ -92,7 +108,9 @@ export class ExchangedCall {
     }
     this.isOver = true;
     clearTimeout(this.timer);
-    this.signal?.removeEventListener("abort", this.abort);
+    if (this.signal) {
+      listenersOf(this.signal).delete(this.abort);
+    }
     return true;
   }
 }

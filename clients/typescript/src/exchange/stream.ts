@@ -2,8 +2,10 @@
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { Endpoints, Session } from "../endpoints.js";
+import { isBroken } from "../broken.js";
+import type { Endpoints } from "../endpoints.js";
 import { ExchangeRequestSchema, type ExchangeResponse, ExchangeService } from "../gen/agentstorage/v1/exchange_pb.js";
+import type { Session } from "../session.js";
 import { type ExchangedCall, LARGEST } from "./call.js";
 import type { Exchange } from "./index.js";
 
@@ -105,8 +107,7 @@ export class Stream {
   abandon(): void {
     this.isAbandoned = true;
     this.exchange.retired(this);
-    this.abort.abort();
-    this.session?.abort();
+    this.leave();
     this.wakeUp();
   }
 
@@ -151,10 +152,12 @@ export class Stream {
       }
     } catch (failure) {
       error = ConnectError.from(failure);
+      if (isBroken(error)) {
+        error = new ConnectError(error.rawMessage, Code.Unavailable);
+      }
     } finally {
       this.isOpen = false;
-      this.abort.abort();
-      this.session?.abort();
+      this.leave();
       this.wakeUp();
       this.exchange.ended(this, error);
     }
@@ -183,8 +186,14 @@ export class Stream {
       if (left === 0 || !this.exchange.knows(instance)) {
         return { header: begun.header, messages: begun.message };
       }
-      this.abort.abort();
-      session.abort();
+      this.leave();
+    }
+  }
+
+  private leave(): void {
+    this.abort.abort();
+    if (this.session !== undefined) {
+      this.endpoints.leave(this.session);
     }
   }
 
@@ -274,15 +283,10 @@ export class Stream {
 
   /** Keep the process alive while calls are in flight, and only then. */
   private hold(): void {
-    const session = this.session?.http2;
     const isNeeded = this.calls.size > 0;
-    if (this.hasBegun && session && !session.destroyed && isNeeded !== this.isHolding) {
+    if (this.hasBegun && isNeeded !== this.isHolding) {
       this.isHolding = isNeeded;
-      if (isNeeded) {
-        session.ref();
-      } else {
-        session.unref();
-      }
+      this.session?.hold(isNeeded);
     }
   }
 }

@@ -15,6 +15,9 @@ export interface OpeningOptions extends ConnectionOptions {
  * Throws TypeError for an option that is none, or that belongs to the connection which is given.
  */
 export function opened(options: OpeningOptions): { connection: Connection; isOwn: boolean } {
+  if (typeof options !== "object" || options === null) {
+    throw new TypeError('the options are an object, such as { target: "localhost:50051" }');
+  }
   const { connection, ownerId: _, ...settings } = options;
   if (connection === undefined) {
     return { connection: new Connection(settings), isOwn: true };
@@ -24,7 +27,7 @@ export function opened(options: OpeningOptions): { connection: Connection; isOwn
   }
   const given = Object.entries(settings).flatMap(([name, value]) => (value === undefined ? [] : [name]));
   if (given.length > 0) {
-    throw new TypeError(`${given.join(", ")} belong to the Connection that is given`);
+    throw new TypeError(`beside an open connection there are no options such as ${given.join(", ")}`);
   }
   return { connection, isOwn: false };
 }

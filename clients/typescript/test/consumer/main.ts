@@ -2,6 +2,7 @@
 
 import { Connection, createStorage, NotFound, newId, type Thread } from "@agentstorage/client";
 import { GrpcSaver, GrpcStore, PortableSerializer } from "@agentstorage/client/langgraph";
+import { OwnerService } from "@agentstorage/client/v1/owner";
 import { StoreService } from "@agentstorage/client/v1/store";
 import { ThreadService } from "@agentstorage/client/v1/threads";
 import { emptyCheckpoint } from "@langchain/langgraph-checkpoint";
@@ -18,6 +19,15 @@ const absent = await connection
   .getThread({ ownerId: "nobody-else", threadId: thread.thread_id })
   .catch((error: unknown) => error);
 await connection.client(StoreService).putItem({ ownerId, namespace: ["a"], key: "k", value: "1" });
+
+// A stream that is left before its end.
+for (let key = 0; key < 20; key += 1) {
+  const value = `"${"x".repeat(200_000)}"`;
+  await connection.client(StoreService).putItem({ ownerId, namespace: ["large"], key: `${key}`, value });
+}
+for await (const _ of connection.client(OwnerService).exportOwner({ ownerId })) {
+  break;
+}
 
 const saver = new GrpcSaver({ connection, serde: new PortableSerializer() });
 const config = { configurable: { thread_id: thread.thread_id, checkpoint_ns: "" } };
