@@ -90,7 +90,9 @@ test("options that are none are named", async () => {
   const options = { owner: "alice" } as object;
   for (const Made of [GrpcSaver, GrpcStore]) {
     expect(() => new Made({ target, ...options })).toThrow('no option "owner"');
-    expect(() => new Made({ connection, token: "secret" })).toThrow("beside an open connection there are no options such as token");
+    expect(() => new Made({ connection, token: "secret" })).toThrow(
+      "beside an open connection there are no options such as token",
+    );
     expect(() => new Made({ connection: "localhost" as unknown as Connection })).toThrow("must be a Connection");
   }
 });
