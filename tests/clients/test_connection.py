@@ -59,6 +59,11 @@ def test_what_is_no_target_is_refused(target: str) -> None:
         Connection(target)
 
 
+def test_a_password_in_what_is_no_target_is_not_repeated() -> None:
+    with pytest.raises(ValueError, match=r"not '\.\.\.@localhost:5432/x'"):
+        Connection("postgresql://u:secret@localhost:5432/x")
+
+
 @pytest.mark.parametrize(
     "target", ["a:0", "a:65536", "dns:///a:99999", "ipv4:10.0.0.1:1,10.0.0.2:70000", "[::1]:100000"]
 )

@@ -343,7 +343,9 @@ def _is_yes(env: Mapping[str, str], name: str, default: str = "") -> bool:
 
 def _checked_target(target: str) -> str:
     if not (_HOST_PORT.fullmatch(target) or _SCHEME.fullmatch(target)):
-        raise ValueError(f'target must be "host:port", such as "{DEFAULT_TARGET}", or a gRPC target, not {target!r}')
+        # A connection string of a database has a password before the @.
+        shown = re.sub("^.*@", "...@", target)
+        raise ValueError(f'target must be "host:port", such as "{DEFAULT_TARGET}", or a gRPC target, not {shown!r}')
     for port in _ports(target):
         if not 1 <= int(port) <= _LARGEST_PORT:
             raise ValueError(f"target {target!r}: a port is from 1 to {_LARGEST_PORT}, not {port}")

@@ -87,7 +87,10 @@ export class Connection implements AsyncDisposable {
   readonly target: string;
   /** The owner of calls that name none. */
   readonly ownerId: string | undefined;
-  /** What carries the calls, for `createClient` of `@connectrpc/connect`. Calls reject with StorageError. */
+  /**
+   * What carries the calls, for `createClient` of `@connectrpc/connect`. Calls reject with StorageError. Such a client goes on with a stream
+   * whose loop is left, until its signal is aborted; one of `client` ends it.
+   */
   readonly transport: Transport;
   private readonly carrier: StorageTransport;
   private readonly endpoints: Endpoints;

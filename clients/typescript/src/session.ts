@@ -137,13 +137,15 @@ export class Session {
         const text = error?.message || "the connection was closed";
         reject(new ConnectError(text, Code.Unavailable, undefined, undefined, error));
       };
+      let isMade = false;
       // What has come while the event loop was busy counts.
-      const expire = () => setImmediate(() => fail(new Error(`no answer within ${limit} ms`)));
+      const expire = () => setImmediate(() => isMade || fail(new Error(`no answer within ${limit} ms`)));
       const timer = setTimeout(expire, limit);
       // What breaks it later its calls tell: to fail is nothing then.
       connection.on("error", fail);
       connection.once("close", fail);
       connection.once("remoteSettings", () => {
+        isMade = true;
         clearTimeout(timer);
         connection.off("close", fail);
         this.use(connection);

@@ -1,6 +1,7 @@
 /** The transport under the generated clients: deadlines, the token, typed errors, retries, and the exchange. */
 
 import { setMaxListeners } from "node:events";
+import { setTimeout as pauseFor } from "node:timers/promises";
 import {
   create,
   type DescMessage,
@@ -179,7 +180,7 @@ export class StorageTransport implements Transport {
         if (!mayRun || !throttle.allows || attempt === ATTEMPTS || performance.now() + pause >= deadline) {
           throw failure;
         }
-        await within(sleep(pause, ended), deadline, ended).catch((reason) => {
+        await pauseFor(pause, undefined, { signal: ended }).catch((reason: unknown) => {
           throw this.failure(reason, about, signal);
         });
       }
@@ -222,7 +223,7 @@ export class StorageTransport implements Transport {
 }
 
 /** What a rejection of connect's transport means. Whoever aborted a call gets a StorageError with the code CANCELLED. */
-export function toFailure(error: unknown, about: About, signal: AbortSignal | undefined): StorageError {
+function toFailure(error: unknown, about: About, signal: AbortSignal | undefined): StorageError {
   if (error instanceof StorageError) {
     return error;
   }
@@ -283,11 +284,4 @@ async function within<T>(work: Promise<T>, deadline: number, signal: AbortSignal
     signal.removeEventListener("abort", abort!);
     work.catch(() => undefined);
   }
-}
-
-function sleep(milliseconds: number, signal: AbortSignal): Promise<void> {
-  return new Promise((done) => {
-    const timer = setTimeout(done, milliseconds);
-    signal.addEventListener("abort", () => clearTimeout(timer), { once: true });
-  });
 }
