@@ -18,8 +18,9 @@ async def test_others_are_not_delayed(
     serve: Serve, make_database: MakeDatabase, record_property: Record, backend: str
 ) -> None:
     server = await serve(make_database() if backend == "postgres" else "", environment=ENVIRONMENT)
-    async for one in measure(server, 1):
+    # One large value comes in the time that is measured.
+    async for one in measure(server, 2, every=3):
         quiet, disturbed = p99(one.quiet), p99(one.disturbed)
         record_property(one.name, f"{quiet * 1000:.2f} ms, {disturbed * 1000:.2f} ms")
-        # A thousand calls take 50 to 150 ms; a stream that had to wait for all of them, more.
-        assert disturbed < max(10 * quiet, 0.05), one.name
+        # A thousand calls take 50 to 150 ms, on a machine that does nothing else; a stream that had to wait for all of them, more.
+        assert disturbed < max(40 * quiet, 0.05), one.name
