@@ -98,7 +98,8 @@ async def test_a_listing_takes_little_memory(
         if found % 50 == 0:
             await asyncio.sleep(0.001)
     assert (found, total) == (checkpoints + 1, checkpoints * channels * size)
-    assert memory.growth < 48 * MEBIBYTE, f"{memory.growth / MEBIBYTE:.0f} MiB"
+    # Far from all of it. What the puts before have left to the process for this varies with the threads that they were sent by.
+    assert memory.growth < 64 * MEBIBYTE, f"{memory.growth / MEBIBYTE:.0f} MiB"
     memory = Memory(server)
     assert len([item async for item in stream(channel, thread, summary=True)]) == checkpoints + 1
     memory.look()
