@@ -44,7 +44,7 @@ def echo() -> None:
 
 if __name__ == "__main__":
     sys.stdin.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # of a process, it is a TextIOWrapper
-    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(encoding="utf-8")  # type: ignore[union-attr]  # likewise
     if sys.argv[1] == "generate":
         generate(int(sys.argv[2]))
     else:

@@ -1,9 +1,9 @@
 /** The connection to the storage service: where it is, who calls, and how long a call may take. */
 
-import { readFileSync } from "node:fs";
 import type { DescService } from "@bufbuild/protobuf";
 import { type CallOptions, type Client, createClient, type Transport } from "@connectrpc/connect";
-import { Endpoints, readNamed, type TlsFiles } from "./endpoints.js";
+import { isYes, tlsContext, tokenHeaders } from "./credentials.js";
+import { Endpoints } from "./endpoints.js";
 import { Exchange } from "./exchange/index.js";
 import { Throttle } from "./retry.js";
 import { DEFAULT_TARGET, readTarget } from "./target.js";
@@ -14,10 +14,6 @@ export const READ_TIMEOUT_MS = 5_000;
 export const WRITE_TIMEOUT_MS = 10_000;
 /** Streams of the exchange at most, each to another process of the service. */
 export const STREAMS = 2;
-
-const TOKEN_FILE_MS = 10_000;
-const YES = new Set(["1", "true", "yes", "on"]);
-const NO = new Set(["", "0", "false", "no", "off"]);
 
 /** What a connection is made with. */
 export interface ConnectionOptions {
@@ -113,7 +109,7 @@ export class Connection implements AsyncDisposable {
     if (!Number.isInteger(streams) || streams < 1) {
       throw new TypeError("streams must be 1 or more");
     }
-    const tls = tlsFiles(options);
+    const tls = tlsContext(options);
     const headers = tokenHeaders(options.token);
     const isPlaintextAllowed = options.plaintextToken ?? isYes("AGENTSTORAGE_PLAINTEXT_TOKEN", "");
     if (headers().authorization && !tls && !target.isLocal && !isPlaintextAllowed) {
@@ -215,68 +211,4 @@ function checkedTime(name: string, milliseconds: number): number {
     throw new TypeError(`${name} must be more than 0 milliseconds`);
   }
   return milliseconds;
-}
-
-function isYes(name: string, absent: string): boolean {
-  const value = (process.env[name] || absent).trim().toLowerCase();
-  if (!YES.has(value) && !NO.has(value)) {
-    throw new TypeError(`${name} takes true or false`);
-  }
-  return YES.has(value);
-}
-
-function tlsFiles(options: ConnectionOptions): TlsFiles | undefined {
-  const { AGENTSTORAGE_TLS_CA, AGENTSTORAGE_TLS_CERT, AGENTSTORAGE_TLS_KEY } = process.env;
-  const ca = options.tlsCa ?? (AGENTSTORAGE_TLS_CA || undefined);
-  const cert = options.tlsCert ?? (AGENTSTORAGE_TLS_CERT || undefined);
-  const key = options.tlsKey ?? (AGENTSTORAGE_TLS_KEY || undefined);
-  if ((cert === undefined) !== (key === undefined)) {
-    throw new TypeError("tlsCert and tlsKey go together");
-  }
-  if (options.tls === false && (ca ?? cert) !== undefined) {
-    throw new TypeError("tls is false, but there are TLS files");
-  }
-  return (options.tls ?? isYes("AGENTSTORAGE_TLS", "")) || ca || cert ? { ca, cert, key } : undefined;
-}
-
-function tokenHeaders(token: string | undefined): () => Record<string, string> {
-  const { AGENTSTORAGE_TOKEN, AGENTSTORAGE_TOKEN_FILE } = process.env;
-  if (token === undefined && AGENTSTORAGE_TOKEN && AGENTSTORAGE_TOKEN_FILE) {
-    throw new TypeError("AGENTSTORAGE_TOKEN and AGENTSTORAGE_TOKEN_FILE are both set: set one");
-  }
-  const known = token ?? AGENTSTORAGE_TOKEN;
-  if (known) {
-    const headers = bearer(known);
-    return () => headers;
-  }
-  if (token !== undefined || !AGENTSTORAGE_TOKEN_FILE) {
-    if (token !== undefined) {
-      bearer(token);
-    }
-    const none = {};
-    return () => none;
-  }
-  const file = AGENTSTORAGE_TOKEN_FILE;
-  let headers = bearer(readNamed("AGENTSTORAGE_TOKEN_FILE", file));
-  let nextLook = performance.now() + TOKEN_FILE_MS;
-  return () => {
-    if (performance.now() >= nextLook) {
-      nextLook = performance.now() + TOKEN_FILE_MS;
-      try {
-        const read = bearer(readFileSync(file, "utf8"));
-        headers = read.authorization === headers.authorization ? headers : read;
-      } catch {
-        // In the middle of being replaced: the token that is known serves until the next look.
-      }
-    }
-    return headers;
-  };
-}
-
-function bearer(token: string): { authorization: string } {
-  const word = token.trim();
-  if (!/^[\x21-\x7e]+$/.test(word)) {
-    throw new TypeError("the token must be one word of printable ASCII characters");
-  }
-  return { authorization: `Bearer ${word}` };
 }

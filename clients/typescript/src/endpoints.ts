@@ -1,26 +1,12 @@
 /** The addresses of the service: which are there, and who gets the next call. */
 
-import { readFileSync } from "node:fs";
 import { connect as connectTcp, isIP } from "node:net";
 import { connect as connectTls } from "node:tls";
 import { Code, ConnectError, type Transport } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import type { TlsContext } from "./credentials.js";
 import { Session } from "./session.js";
 import { type Address, resolve, type Target } from "./target.js";
-
-/** What TLS connections are made with, in PEM. */
-interface TlsContext {
-  ca?: string;
-  cert?: string;
-  key?: string;
-}
-
-/** What TLS needs; files in PEM. */
-export interface TlsFiles {
-  ca?: string | undefined;
-  cert?: string | undefined;
-  key?: string | undefined;
-}
 
 // The server's limit of 64 MiB, and room for what surrounds a payload of that size.
 const MESSAGE_BYTES = 64 * 1024 * 1024 + 64 * 1024;
@@ -31,23 +17,6 @@ const LOOKUP_EVERY = 5_000;
 // How long making a connection may take, where there is no other address and where there are, in milliseconds.
 const CONNECT_ALONE = 5_000;
 const CONNECT = 1_000;
-
-/** The text of a file that an option names. Throws Error, naming the option, when it can't be read. */
-export function readNamed(option: string, path: string): string {
-  try {
-    return readFileSync(path, "utf8");
-  } catch (error) {
-    throw new Error(`${option}: ${path} can't be read: ${(error as Error).message}`, { cause: error });
-  }
-}
-
-function readPem(option: string, path: string, content: "certificate" | "key"): string {
-  const text = readNamed(option, path);
-  if (!(content === "key" ? /-----BEGIN [A-Z ]*KEY-----/ : /-----BEGIN CERTIFICATE-----/).test(text)) {
-    throw new TypeError(`${option}: ${path} holds no ${content} as PEM`);
-  }
-  return text;
-}
 
 /** A connection and the RPCs over it. */
 export interface Opened {
@@ -108,7 +77,6 @@ export class Endpoint {
 
 /** All addresses of a target. */
 export class Endpoints {
-  private readonly secure: TlsContext | undefined;
   private found: Endpoint[] = [];
   private readonly known = new Map<string, Endpoint>();
   private readonly opened = new Set<Session>();
@@ -117,17 +85,10 @@ export class Endpoints {
   private turn = Math.floor(Math.random() * 1000);
   private closed = false;
 
-  /** Throws Error for a file that can't be read. */
   constructor(
     readonly target: Target,
-    tls: TlsFiles | undefined,
-  ) {
-    this.secure = tls && {
-      ...(tls.ca ? { ca: readPem("tlsCa", tls.ca, "certificate") } : {}),
-      ...(tls.cert ? { cert: readPem("tlsCert", tls.cert, "certificate") } : {}),
-      ...(tls.key ? { key: readPem("tlsKey", tls.key, "key") } : {}),
-    };
-  }
+    private readonly secure: TlsContext | undefined,
+  ) {}
 
   /**
    * The address that gets the next call, connected: each in its turn, without those that could not be reached a moment ago.
@@ -148,6 +109,7 @@ export class Endpoints {
       this.opened.add(opened.session);
       try {
         await opened.session.connect();
+        endpoint.answered(true);
       } catch (error) {
         this.leave(opened.session);
         throw error;

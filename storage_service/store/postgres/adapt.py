@@ -9,7 +9,8 @@ from typing import Any, Final
 import psycopg
 from google.protobuf.timestamp_pb2 import Timestamp
 from psycopg import pq
-from psycopg.adapt import Buffer, Dumper, Loader
+from psycopg.abc import Transformer
+from psycopg.adapt import Buffer, Dumper, Loader, PyFormat
 
 # Microseconds from 1970 to 2000, where Postgres counts from, and the range of Timestamp, year 1 to 9999.
 _EPOCH: Final = 946_684_800_000_000
@@ -54,6 +55,12 @@ class Blobs(Array):
 
 class Integers(Array):
     """``int4[]``."""
+
+
+def dumped(transformer: Transformer, values: Sequence[Any]) -> Sequence[Buffer | None]:
+    """Values as they travel: arrays in binary, all else as text, which Postgres reads as whatever type the statement has there."""
+    formats = [PyFormat.BINARY if isinstance(value, Array) else PyFormat.TEXT for value in values]
+    return transformer.dump_sequence(values, formats)
 
 
 # Dimensions, whether there are NULLs, the type of the elements; then, for each dimension, its length and its first index.

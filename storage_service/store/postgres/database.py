@@ -343,6 +343,7 @@ class Transaction:
 
     async def run_all(self, statements: Sequence[tuple[str, Sequence[Any]]]) -> list[list[Row]]:
         """Run statements in order, in one round trip, and give the rows of each."""
+        # In a pipeline a large value would go through the event loop; beside it a round trip is nothing.
         if any(heavy.is_heavy(values) for _, values in statements):
             return [await self.run(statement, values) for statement, values in statements]
         async with self._connection.pipeline():

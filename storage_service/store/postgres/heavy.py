@@ -16,10 +16,10 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import generators, pq, waiting
-from psycopg.adapt import PyFormat, Transformer
+from psycopg.adapt import Transformer
 from psycopg.errors import error_from_result
 
-from storage_service.store.postgres.adapt import Array, Blobs, Texts
+from storage_service.store.postgres.adapt import Blobs, Texts, dumped
 from storage_service.store.postgres.lane import Row
 
 # Values of so many characters or bytes are worth a thread.
@@ -63,8 +63,7 @@ async def execute(connection: psycopg.AsyncConnection[Any], statement: str, valu
 
 def _execute(connection: psycopg.AsyncConnection[Any], statement: str, values: Sequence[Any]) -> list[Row]:
     pgconn, transformer = connection.pgconn, Transformer(connection)
-    formats = [PyFormat.BINARY if isinstance(value, Array) else PyFormat.TEXT for value in values]
-    bound = transformer.dump_sequence(values, formats)
+    bound = dumped(transformer, values)
     pgconn.nonblocking = 0
     try:
         pgconn.send_query_params(

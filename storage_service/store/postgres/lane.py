@@ -22,10 +22,10 @@ from typing import Any, Final
 
 import psycopg
 from psycopg import pq
-from psycopg.adapt import Buffer, PyFormat, Transformer
+from psycopg.adapt import Buffer, Transformer
 from psycopg.errors import LockNotAvailable, error_from_result
 
-from storage_service.store.postgres.adapt import Array
+from storage_service.store.postgres.adapt import dumped
 
 Row = tuple[Any, ...]
 # SQLSTATEs of a prepared statement that has gone, or whose columns are others now.
@@ -163,9 +163,7 @@ class Lane:
         """Send a statement with ``$1``.. places; the future gets its rows, or a psycopg.Error."""
         if self._broken is not None:
             raise NotSent("the connection is lost") from self._broken
-        # Arrays in binary, all else as text, which Postgres reads as whatever type the statement has there.
-        formats = [PyFormat.BINARY if isinstance(value, Array) else PyFormat.TEXT for value in values]
-        bound = self._transformer.dump_sequence(values, formats)
+        bound = dumped(self._transformer, values)
         sent = _Sent(statement, bound, self._transformer.formats, self._loop.create_future(), self._loop.time())
         self._waiting.append(sent)
         if not self._send_due and len(self._groups) < _GROUPS:

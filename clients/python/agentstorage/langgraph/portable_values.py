@@ -47,10 +47,9 @@ class NotPortable(TypeError):
         self.why = why
         self.path: tuple[str | int, ...] = ()
 
-    def within(self, step: str | int) -> NotPortable:
+    def within(self, step: str | int) -> None:
         """Put a step before the path."""
         self.path = (step, *self.path)
-        return self
 
     def __str__(self) -> str:
         return f"value{''.join(f'[{json.dumps(step, ensure_ascii=False)}]' for step in self.path)} {self.why}"
@@ -81,7 +80,8 @@ def members(values: Iterable[Any], depth: int) -> list[Any]:
         try:
             made.append(written(value, depth))
         except NotPortable as error:
-            raise error.within(index)  # noqa: B904 - the same error, on its way out
+            error.within(index)
+            raise
     return made
 
 
@@ -92,7 +92,8 @@ def fields(values: Mapping[str, Any], depth: int) -> dict[str, Any]:
         try:
             made[key] = written(value, depth)
         except NotPortable as error:
-            raise error.within(key)  # noqa: B904 - the same error, on its way out
+            error.within(key)
+            raise
     return made
 
 

@@ -82,6 +82,11 @@ export class ExchangedCall {
     }
   }
 
+  /** End it with the last part of its response. */
+  complete(last: Uint8Array): void {
+    this.succeed(this.parts.length ? joined([...this.parts, last]) : last);
+  }
+
   /** End it with a failure. */
   fail(failure: unknown): void {
     if (this.end()) {
@@ -113,4 +118,14 @@ export class ExchangedCall {
     }
     return true;
   }
+}
+
+function joined(parts: Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }

@@ -300,8 +300,7 @@ export class Exchange {
     call.stream = undefined;
     if (reply.outcome.case !== "error") {
       this.throttle.succeeded();
-      const last = reply.outcome.value ?? new Uint8Array();
-      call.succeed(call.parts.length ? joined([...call.parts, last]) : last);
+      call.complete(reply.outcome.value ?? new Uint8Array());
       return;
     }
     const { code, message, details } = reply.outcome.value;
@@ -396,14 +395,4 @@ export class Exchange {
       stream.abandon();
     }
   }
-}
-
-function joined(parts: Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
-  let at = 0;
-  for (const part of parts) {
-    whole.set(part, at);
-    at += part.length;
-  }
-  return whole;
 }

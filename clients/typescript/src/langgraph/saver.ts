@@ -93,7 +93,7 @@ export class GrpcSaver extends BaseCheckpointSaver implements AsyncDisposable {
 
   /**
    * Give the version of a channel after `current`, of the same kind: a number, or a text where a thread has such. With the portable
-   * serializer a thread begins with texts, since Python can't go on with numbers.
+   * serializer a thread begins with texts, as in Python: LangGraph's own savers there can't go on with numbers.
    */
   override getNextVersion(current: number | undefined): number {
     const isShared = current === undefined && this.serde instanceof PortableSerializer;
@@ -127,15 +127,8 @@ export class GrpcSaver extends BaseCheckpointSaver implements AsyncDisposable {
     if (request === undefined) {
       return;
     }
-    const left = new AbortController();
-    const signal = config?.signal === undefined ? left.signal : AbortSignal.any([config.signal, left.signal]);
-    try {
-      for await (const message of wholeCheckpoints(this.client().listCheckpoints(request, { signal }))) {
-        yield await tupleOf(this.serde, message, ownerOf(config));
-      }
-    } finally {
-      // Whoever stops in the middle ends the call.
-      left.abort();
+    for await (const message of wholeCheckpoints(this.client().listCheckpoints(request, reading(config)))) {
+      yield await tupleOf(this.serde, message, ownerOf(config));
     }
   }
 
@@ -282,8 +275,8 @@ export class GrpcSaver extends BaseCheckpointSaver implements AsyncDisposable {
   }
 }
 
-function reading(config: RunnableConfig): { signal?: AbortSignal } {
-  return config.signal === undefined ? {} : { signal: config.signal };
+function reading(config: RunnableConfig | undefined): { signal?: AbortSignal } {
+  return config?.signal === undefined ? {} : { signal: config.signal };
 }
 
 async function written(call: Promise<unknown>, address: Address): Promise<void> {
