@@ -43,7 +43,7 @@ _LIFETIME: Final = 1800.0
 # on in a turn, as long as the setting says.
 _SHORTEST_LOCK_WAIT: Final = b"SET lock_timeout = '2ms'"
 _SHORT_LOCK_WAIT: Final = b"SET lock_timeout = '20ms'"
-# How often a statement or transaction runs in all when it collides with another, and a read when its connection is lost.
+# How often a statement or transaction runs in all when it collides with another.
 _TRIES: Final = 3
 
 
@@ -263,7 +263,9 @@ class Database:
         self, work: Callable[[Connection, bool], Awaitable[T]], owner: str | None, again: bool, is_patient: bool
     ) -> T:
         """Do work on a connection of the pool. What waits for another's lock for more than a moment does so in its owner's turn."""
-        for left in reversed(range(_TRIES)):
+        # Where all sessions end one after the other, a read may meet each of them once.
+        tries = _TRIES + (self.settings.pool_max_size if again else 0)
+        for left in reversed(range(tries)):
             try:
                 if not is_patient:
                     try:
