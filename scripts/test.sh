@@ -10,7 +10,8 @@ fi
 # What takes processor time goes three at a time. What measures times, or disturbs the machine, goes alone.
 together=(
   tests/{model,conformance,tenants,bad_inputs,unit,langgraph,adoption,plans,cli,docs,concurrency}
-  tests/lifecycle/test_{embedded,start}.py tests/rpc/test_{checkpoint_streams,identity,pipeline,reflection}.py
+  tests/lifecycle/test_{embedded,start,workers,worker_faults}.py
+  tests/rpc/test_{checkpoint_streams,identity,pipeline,reflection}.py
   tests/retention/test_{checkpoints,ids,plans,replicas,serving,threads}.py
   tests/regressions/test_{calls_that_gather,crons_of_gone_rows,page_tokens,reading_of_pages,rows_of_others_making}.py
   tests/regressions/test_{rules_of_both_backends,runs_of_gone_threads,texts_and_lines,threads_that_are_freed}.py

@@ -17,16 +17,9 @@ from tests.service import Api, DirectApi, ServerProcess, connected
 
 __all__ = ["make_database", "postgres_server", "postgres_url"]
 
-#: Every way to the API: the backend, and how it is called. The last one prepares no statement, as behind a pooler.
-WAYS = (
-    "memory-direct",
-    "memory-grpc",
-    "memory-exchange",
-    "postgres-direct",
-    "postgres-grpc",
-    "postgres-exchange",
-    "unprepared-grpc",
-)
+#: Ways to the API: the backend, and how it is called, both backends and every way among them. The last one prepares no statement, as
+#: behind a pooler.
+WAYS = ("memory-direct", "memory-grpc", "postgres-direct", "postgres-exchange", "unprepared-grpc")
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def log_of(server: ServerProcess) -> str:
         return log.read()
 
 
-@pytest.fixture(scope="module", params=("memory-grpc", "memory-exchange", "postgres-grpc", "postgres-exchange"))
+@pytest.fixture(scope="module", params=("memory-grpc", "memory-exchange", "postgres-exchange"))
 async def api(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> AsyncIterator[Api]:
     """A server of its own for each backend and way in, that logs every call; its log is read when all is done."""
     backend, _, way = request.param.partition("-")

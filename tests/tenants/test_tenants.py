@@ -89,7 +89,7 @@ HELD: dict[str, str] = {
 ENTRIES = sorted((method, field) for method, fields in HELD.items() for field in ("", *fields.split()))
 
 
-@pytest.fixture(params=("memory-grpc", "memory-exchange", "postgres-grpc", "postgres-exchange"))
+@pytest.fixture(params=("memory-grpc", "memory-exchange", "postgres-exchange"))
 async def api(request: pytest.FixtureRequest, servers: dict[str, ServerProcess]) -> AsyncIterator[Api]:
     """Each backend over gRPC, by plain RPCs and through the exchange."""
     backend, _, way = request.param.partition("-")

@@ -209,7 +209,8 @@ export class Session {
       this.heard = performance.now();
       this.isDoubted = false;
     } else {
-      connection.destroy(undefined, constants.NGHTTP2_CANCEL);
+      // With an error its streams fail too: without one, those that wait for an answer would wait on.
+      connection.destroy(new Error("the server did not answer a ping"), constants.NGHTTP2_CANCEL);
     }
     return isAnswered;
   }
