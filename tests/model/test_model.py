@@ -26,7 +26,7 @@ from tests.model.backends import Both, ExchangeSide, Failed, Side
 from tests.postgres_server import PostgresServer
 from tests.service import METHODS, ServerProcess
 
-STEPS = int(os.environ.get("MODEL_STEPS", "4000"))
+STEPS = int(os.environ.get("MODEL_STEPS", "10000"))
 STEPS_OF_AN_EXAMPLE = 50
 _GETS = {"assistants": "GetAssistant", "threads": "GetThread", "runs": "GetRun", "crons": "GetCron", "items": "GetItem"}
 _COUNTS = {
