@@ -144,14 +144,22 @@ async def test_under_load(
 
 async def backends(database: str) -> tuple[int, list[int]]:
     """The process behind the server's watch over the database, and those behind its other connections."""
-    async with await psycopg.AsyncConnection.connect(database) as conn:
-        cursor = await conn.execute(
-            "SELECT pid, query LIKE '%storage_service_migrations%' FROM pg_stat_activity"
-            " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
-        )
-        found = await cursor.fetchall()
-    (watch,) = [int(pid) for pid, is_watch in found if is_watch]
-    return watch, [int(pid) for pid, is_watch in found if not is_watch]
+    found: list[tuple[int, bool]] = []
+
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as conn:
+
+        async def has_watch() -> bool:
+            cursor = await conn.execute(
+                "SELECT pid, query LIKE '%storage_service_migrations%' FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+            found[:] = await cursor.fetchall()
+            return sum(is_watch for _, is_watch in found) == 1
+
+        # After a fault the watch may be about to connect again.
+        await until(has_watch, 5)
+    (watch,) = [pid for pid, is_watch in found if is_watch]
+    return watch, [pid for pid, is_watch in found if not is_watch]
 
 
 # How often a process is frozen in vain before the service is to blame for what stands still.
