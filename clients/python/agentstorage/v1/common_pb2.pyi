@@ -48,6 +48,9 @@ class ErrorReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ERROR_REASON_INTERNAL: _ClassVar[ErrorReason]
     ERROR_REASON_DATA_LOSS: _ClassVar[ErrorReason]
     ERROR_REASON_PARENT_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_LEASE_LOST: _ClassVar[ErrorReason]
+    ERROR_REASON_SEQUENCE_MISMATCH: _ClassVar[ErrorReason]
+    ERROR_REASON_EVENTS_DELETED: _ClassVar[ErrorReason]
 IF_EXISTS_UNSPECIFIED: IfExists
 IF_EXISTS_RAISE: IfExists
 IF_EXISTS_DO_NOTHING: IfExists
@@ -81,3 +84,6 @@ ERROR_REASON_CONFLICT: ErrorReason
 ERROR_REASON_INTERNAL: ErrorReason
 ERROR_REASON_DATA_LOSS: ErrorReason
 ERROR_REASON_PARENT_MISMATCH: ErrorReason
+ERROR_REASON_LEASE_LOST: ErrorReason
+ERROR_REASON_SEQUENCE_MISMATCH: ErrorReason
+ERROR_REASON_EVENTS_DELETED: ErrorReason

@@ -35,6 +35,14 @@ class CronSort(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     CRON_SORT_ASSISTANT_ID: _ClassVar[CronSort]
     CRON_SORT_THREAD_ID: _ClassVar[CronSort]
     CRON_SORT_CRON_ID: _ClassVar[CronSort]
+
+class TickOutcome(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TICK_OUTCOME_UNSPECIFIED: _ClassVar[TickOutcome]
+    TICK_OUTCOME_FIRED: _ClassVar[TickOutcome]
+    TICK_OUTCOME_SKIPPED: _ClassVar[TickOutcome]
+    TICK_OUTCOME_REJECTED: _ClassVar[TickOutcome]
+    TICK_OUTCOME_DISABLED: _ClassVar[TickOutcome]
 ON_RUN_COMPLETED_UNSPECIFIED: OnRunCompleted
 ON_RUN_COMPLETED_DELETE: OnRunCompleted
 ON_RUN_COMPLETED_KEEP: OnRunCompleted
@@ -49,6 +57,11 @@ CRON_SORT_END_TIME: CronSort
 CRON_SORT_ASSISTANT_ID: CronSort
 CRON_SORT_THREAD_ID: CronSort
 CRON_SORT_CRON_ID: CronSort
+TICK_OUTCOME_UNSPECIFIED: TickOutcome
+TICK_OUTCOME_FIRED: TickOutcome
+TICK_OUTCOME_SKIPPED: TickOutcome
+TICK_OUTCOME_REJECTED: TickOutcome
+TICK_OUTCOME_DISABLED: TickOutcome
 
 class Cron(_message.Message):
     __slots__ = ("cron_id", "assistant_id", "thread_id", "schedule", "timezone", "enabled", "end_time", "user_id", "payload", "metadata", "next_run_date", "on_run_completed", "misfire_policy", "created_at", "updated_at")
@@ -247,3 +260,31 @@ class CountCronsResponse(_message.Message):
     COUNT_FIELD_NUMBER: _ClassVar[int]
     count: int
     def __init__(self, count: _Optional[int] = ...) -> None: ...
+
+class FireDueCronsRequest(_message.Message):
+    __slots__ = ("owner_id", "limit")
+    OWNER_ID_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    owner_id: str
+    limit: int
+    def __init__(self, owner_id: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class FiredCron(_message.Message):
+    __slots__ = ("cron_id", "tick", "outcome", "run_id", "thread_id")
+    CRON_ID_FIELD_NUMBER: _ClassVar[int]
+    TICK_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    THREAD_ID_FIELD_NUMBER: _ClassVar[int]
+    cron_id: str
+    tick: _timestamp_pb2.Timestamp
+    outcome: TickOutcome
+    run_id: str
+    thread_id: str
+    def __init__(self, cron_id: _Optional[str] = ..., tick: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., outcome: _Optional[_Union[TickOutcome, str]] = ..., run_id: _Optional[str] = ..., thread_id: _Optional[str] = ...) -> None: ...
+
+class FireDueCronsResponse(_message.Message):
+    __slots__ = ("crons",)
+    CRONS_FIELD_NUMBER: _ClassVar[int]
+    crons: _containers.RepeatedCompositeFieldContainer[FiredCron]
+    def __init__(self, crons: _Optional[_Iterable[_Union[FiredCron, _Mapping]]] = ...) -> None: ...

@@ -65,6 +65,11 @@ class CronServiceStub(object):
                 request_serializer=agentstorage_dot_v1_dot_crons__pb2.CountCronsRequest.SerializeToString,
                 response_deserializer=agentstorage_dot_v1_dot_crons__pb2.CountCronsResponse.FromString,
                 _registered_method=True)
+        self.FireDueCrons = channel.unary_unary(
+                '/agentstorage.v1.CronService/FireDueCrons',
+                request_serializer=agentstorage_dot_v1_dot_crons__pb2.FireDueCronsRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_crons__pb2.FireDueCronsResponse.FromString,
+                _registered_method=True)
 
 
 class CronServiceServicer(object):
@@ -116,6 +121,14 @@ class CronServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def FireDueCrons(self, request, context):
+        """Makes the runs of crons whose tick has come, each in one transaction with the cron's next tick: exactly one run of a cron and tick,
+        however many schedulers call. A server does so by itself where STORAGE_CRON_SECONDS is set.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_CronServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -148,6 +161,11 @@ def add_CronServiceServicer_to_server(servicer, server):
                     servicer.CountCrons,
                     request_deserializer=agentstorage_dot_v1_dot_crons__pb2.CountCronsRequest.FromString,
                     response_serializer=agentstorage_dot_v1_dot_crons__pb2.CountCronsResponse.SerializeToString,
+            ),
+            'FireDueCrons': grpc.unary_unary_rpc_method_handler(
+                    servicer.FireDueCrons,
+                    request_deserializer=agentstorage_dot_v1_dot_crons__pb2.FireDueCronsRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_crons__pb2.FireDueCronsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -313,6 +331,33 @@ class CronService(object):
             '/agentstorage.v1.CronService/CountCrons',
             agentstorage_dot_v1_dot_crons__pb2.CountCronsRequest.SerializeToString,
             agentstorage_dot_v1_dot_crons__pb2.CountCronsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FireDueCrons(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.CronService/FireDueCrons',
+            agentstorage_dot_v1_dot_crons__pb2.FireDueCronsRequest.SerializeToString,
+            agentstorage_dot_v1_dot_crons__pb2.FireDueCronsResponse.FromString,
             options,
             channel_credentials,
             insecure,

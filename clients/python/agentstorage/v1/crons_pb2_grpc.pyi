@@ -50,6 +50,10 @@ class CronServiceStub:
     """Lists the crons that match every given filter; newest first by default."""
     CountCrons: _grpc.UnaryUnaryMultiCallable[_crons_pb2.CountCronsRequest, _crons_pb2.CountCronsResponse]
     """Counts what SearchCrons would list, exactly."""
+    FireDueCrons: _grpc.UnaryUnaryMultiCallable[_crons_pb2.FireDueCronsRequest, _crons_pb2.FireDueCronsResponse]
+    """Makes the runs of crons whose tick has come, each in one transaction with the cron's next tick: exactly one run of a cron and tick,
+    however many schedulers call. A server does so by itself where STORAGE_CRON_SECONDS is set.
+    """
 
 @_typing.type_check_only
 class CronServiceAsyncStub(CronServiceStub):
@@ -73,6 +77,10 @@ class CronServiceAsyncStub(CronServiceStub):
     """Lists the crons that match every given filter; newest first by default."""
     CountCrons: _aio.UnaryUnaryMultiCallable[_crons_pb2.CountCronsRequest, _crons_pb2.CountCronsResponse]  # type: ignore[assignment]
     """Counts what SearchCrons would list, exactly."""
+    FireDueCrons: _aio.UnaryUnaryMultiCallable[_crons_pb2.FireDueCronsRequest, _crons_pb2.FireDueCronsResponse]  # type: ignore[assignment]
+    """Makes the runs of crons whose tick has come, each in one transaction with the cron's next tick: exactly one run of a cron and tick,
+    however many schedulers call. A server does so by itself where STORAGE_CRON_SECONDS is set.
+    """
 
 class CronServiceServicer(metaclass=_abc_1.ABCMeta):
     """CronService keeps crons, schedules by which runs are made."""
@@ -129,5 +137,15 @@ class CronServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_crons_pb2.CountCronsResponse, _abc.Awaitable[_crons_pb2.CountCronsResponse]]:
         """Counts what SearchCrons would list, exactly."""
+
+    @_abc_1.abstractmethod
+    def FireDueCrons(
+        self,
+        request: _crons_pb2.FireDueCronsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_crons_pb2.FireDueCronsResponse, _abc.Awaitable[_crons_pb2.FireDueCronsResponse]]:
+        """Makes the runs of crons whose tick has come, each in one transaction with the cron's next tick: exactly one run of a cron and tick,
+        however many schedulers call. A server does so by itself where STORAGE_CRON_SECONDS is set.
+        """
 
 def add_CronServiceServicer_to_server(servicer: CronServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

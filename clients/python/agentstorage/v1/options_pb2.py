@@ -25,19 +25,19 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentstorage/v1/options.proto\x12\x0f\x61gentstorage.v1\x1a google/protobuf/descriptor.proto\"\xb2\x01\n\tFieldRule\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\'\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x17.agentstorage.v1.Format\x12\x11\n\tmax_bytes\x18\x03 \x01(\r\x12\x11\n\tmax_items\x18\x04 \x01(\r\x12\x15\n\x08\x61t_least\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x61t_most\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\n\n\x08_at_most\"E\n\nMethodRule\x12(\n\x05owner\x18\x01 \x01(\x0e\x32\x19.agentstorage.v1.OwnerUse\x12\r\n\x05\x61\x64min\x18\x02 \x01(\x08*\x9b\x01\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\r\n\tFORMAT_ID\x10\x01\x12\x0f\n\x0b\x46ORMAT_JSON\x10\x02\x12\x16\n\x12\x46ORMAT_JSON_OBJECT\x10\x03\x12\x10\n\x0c\x46ORMAT_LABEL\x10\x04\x12\x18\n\x14\x46ORMAT_LABEL_PATTERN\x10\x05\x12\x15\n\x11\x46ORMAT_JSON_ARRAY\x10\x06*Q\n\x08OwnerUse\x12\x19\n\x15OWNER_USE_UNSPECIFIED\x10\x00\x12\x16\n\x12OWNER_USE_REQUIRED\x10\x01\x12\x12\n\x0eOWNER_USE_NONE\x10\x02:I\n\x04rule\x12\x1d.google.protobuf.FieldOptions\x18\xf1\x8c\x03 \x01(\x0b\x32\x1a.agentstorage.v1.FieldRule:P\n\tadmission\x12\x1e.google.protobuf.MethodOptions\x18\xf1\x8c\x03 \x01(\x0b\x32\x1b.agentstorage.v1.MethodRuleb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x61gentstorage/v1/options.proto\x12\x0f\x61gentstorage.v1\x1a google/protobuf/descriptor.proto\"\xb2\x01\n\tFieldRule\x12\x10\n\x08required\x18\x01 \x01(\x08\x12\'\n\x06\x66ormat\x18\x02 \x01(\x0e\x32\x17.agentstorage.v1.Format\x12\x11\n\tmax_bytes\x18\x03 \x01(\r\x12\x11\n\tmax_items\x18\x04 \x01(\r\x12\x15\n\x08\x61t_least\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x14\n\x07\x61t_most\x18\x06 \x01(\x01H\x01\x88\x01\x01\x42\x0b\n\t_at_leastB\n\n\x08_at_most\"T\n\nMethodRule\x12(\n\x05owner\x18\x01 \x01(\x0e\x32\x19.agentstorage.v1.OwnerUse\x12\r\n\x05\x61\x64min\x18\x02 \x01(\x08\x12\r\n\x05waits\x18\x03 \x01(\x08*\x9b\x01\n\x06\x46ormat\x12\x16\n\x12\x46ORMAT_UNSPECIFIED\x10\x00\x12\r\n\tFORMAT_ID\x10\x01\x12\x0f\n\x0b\x46ORMAT_JSON\x10\x02\x12\x16\n\x12\x46ORMAT_JSON_OBJECT\x10\x03\x12\x10\n\x0c\x46ORMAT_LABEL\x10\x04\x12\x18\n\x14\x46ORMAT_LABEL_PATTERN\x10\x05\x12\x15\n\x11\x46ORMAT_JSON_ARRAY\x10\x06*Q\n\x08OwnerUse\x12\x19\n\x15OWNER_USE_UNSPECIFIED\x10\x00\x12\x16\n\x12OWNER_USE_REQUIRED\x10\x01\x12\x12\n\x0eOWNER_USE_NONE\x10\x02:I\n\x04rule\x12\x1d.google.protobuf.FieldOptions\x18\xf1\x8c\x03 \x01(\x0b\x32\x1a.agentstorage.v1.FieldRule:P\n\tadmission\x12\x1e.google.protobuf.MethodOptions\x18\xf1\x8c\x03 \x01(\x0b\x32\x1b.agentstorage.v1.MethodRuleb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'agentstorage.v1.options_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_FORMAT']._serialized_start=337
-  _globals['_FORMAT']._serialized_end=492
-  _globals['_OWNERUSE']._serialized_start=494
-  _globals['_OWNERUSE']._serialized_end=575
+  _globals['_FORMAT']._serialized_start=352
+  _globals['_FORMAT']._serialized_end=507
+  _globals['_OWNERUSE']._serialized_start=509
+  _globals['_OWNERUSE']._serialized_end=590
   _globals['_FIELDRULE']._serialized_start=85
   _globals['_FIELDRULE']._serialized_end=263
   _globals['_METHODRULE']._serialized_start=265
-  _globals['_METHODRULE']._serialized_end=334
+  _globals['_METHODRULE']._serialized_end=349
 # @@protoc_insertion_point(module_scope)

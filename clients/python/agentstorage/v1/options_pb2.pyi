@@ -53,9 +53,11 @@ class FieldRule(_message.Message):
     def __init__(self, required: bool = ..., format: _Optional[_Union[Format, str]] = ..., max_bytes: _Optional[int] = ..., max_items: _Optional[int] = ..., at_least: _Optional[float] = ..., at_most: _Optional[float] = ...) -> None: ...
 
 class MethodRule(_message.Message):
-    __slots__ = ("owner", "admin")
+    __slots__ = ("owner", "admin", "waits")
     OWNER_FIELD_NUMBER: _ClassVar[int]
     ADMIN_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
     owner: OwnerUse
     admin: bool
-    def __init__(self, owner: _Optional[_Union[OwnerUse, str]] = ..., admin: bool = ...) -> None: ...
+    waits: bool
+    def __init__(self, owner: _Optional[_Union[OwnerUse, str]] = ..., admin: bool = ..., waits: bool = ...) -> None: ...

@@ -59,7 +59,7 @@ class ExportOwnerRequest(_message.Message):
     def __init__(self, owner_id: _Optional[str] = ...) -> None: ...
 
 class ExportOwnerResponse(_message.Message):
-    __slots__ = ("assistants", "assistant_versions", "threads", "thread_states", "runs", "items", "crons", "displaced_items", "checkpoints", "checkpoint_blobs", "checkpoint_writes")
+    __slots__ = ("assistants", "assistant_versions", "threads", "thread_states", "runs", "items", "crons", "displaced_items", "checkpoints", "checkpoint_blobs", "checkpoint_writes", "run_events")
     ASSISTANTS_FIELD_NUMBER: _ClassVar[int]
     ASSISTANT_VERSIONS_FIELD_NUMBER: _ClassVar[int]
     THREADS_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +71,7 @@ class ExportOwnerResponse(_message.Message):
     CHECKPOINTS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_BLOBS_FIELD_NUMBER: _ClassVar[int]
     CHECKPOINT_WRITES_FIELD_NUMBER: _ClassVar[int]
+    RUN_EVENTS_FIELD_NUMBER: _ClassVar[int]
     assistants: _containers.RepeatedCompositeFieldContainer[_assistants_pb2.Assistant]
     assistant_versions: _containers.RepeatedCompositeFieldContainer[_assistants_pb2.Assistant]
     threads: _containers.RepeatedCompositeFieldContainer[_threads_pb2.Thread]
@@ -82,7 +83,8 @@ class ExportOwnerResponse(_message.Message):
     checkpoints: _containers.RepeatedCompositeFieldContainer[ExportedCheckpoint]
     checkpoint_blobs: _containers.RepeatedCompositeFieldContainer[ExportedCheckpointBlob]
     checkpoint_writes: _containers.RepeatedCompositeFieldContainer[ExportedCheckpointWrite]
-    def __init__(self, assistants: _Optional[_Iterable[_Union[_assistants_pb2.Assistant, _Mapping]]] = ..., assistant_versions: _Optional[_Iterable[_Union[_assistants_pb2.Assistant, _Mapping]]] = ..., threads: _Optional[_Iterable[_Union[_threads_pb2.Thread, _Mapping]]] = ..., thread_states: _Optional[_Iterable[_Union[_threads_pb2.ThreadState, _Mapping]]] = ..., runs: _Optional[_Iterable[_Union[_runs_pb2.Run, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[_store_pb2.Item, _Mapping]]] = ..., crons: _Optional[_Iterable[_Union[_crons_pb2.Cron, _Mapping]]] = ..., displaced_items: _Optional[_Iterable[_Union[DisplacedItem, _Mapping]]] = ..., checkpoints: _Optional[_Iterable[_Union[ExportedCheckpoint, _Mapping]]] = ..., checkpoint_blobs: _Optional[_Iterable[_Union[ExportedCheckpointBlob, _Mapping]]] = ..., checkpoint_writes: _Optional[_Iterable[_Union[ExportedCheckpointWrite, _Mapping]]] = ...) -> None: ...
+    run_events: _containers.RepeatedCompositeFieldContainer[_runs_pb2.RunEvent]
+    def __init__(self, assistants: _Optional[_Iterable[_Union[_assistants_pb2.Assistant, _Mapping]]] = ..., assistant_versions: _Optional[_Iterable[_Union[_assistants_pb2.Assistant, _Mapping]]] = ..., threads: _Optional[_Iterable[_Union[_threads_pb2.Thread, _Mapping]]] = ..., thread_states: _Optional[_Iterable[_Union[_threads_pb2.ThreadState, _Mapping]]] = ..., runs: _Optional[_Iterable[_Union[_runs_pb2.Run, _Mapping]]] = ..., items: _Optional[_Iterable[_Union[_store_pb2.Item, _Mapping]]] = ..., crons: _Optional[_Iterable[_Union[_crons_pb2.Cron, _Mapping]]] = ..., displaced_items: _Optional[_Iterable[_Union[DisplacedItem, _Mapping]]] = ..., checkpoints: _Optional[_Iterable[_Union[ExportedCheckpoint, _Mapping]]] = ..., checkpoint_blobs: _Optional[_Iterable[_Union[ExportedCheckpointBlob, _Mapping]]] = ..., checkpoint_writes: _Optional[_Iterable[_Union[ExportedCheckpointWrite, _Mapping]]] = ..., run_events: _Optional[_Iterable[_Union[_runs_pb2.RunEvent, _Mapping]]] = ...) -> None: ...
 
 class DisplacedItem(_message.Message):
     __slots__ = ("id", "namespace", "key", "value", "metadata", "created_at", "updated_at", "displaced_at", "reason")

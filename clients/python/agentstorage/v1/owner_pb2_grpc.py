@@ -27,7 +27,7 @@ if _version_not_supported:
 
 class OwnerServiceStub(object):
     """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
-    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    threads with their states and LangGraph's checkpoints, runs with their events, items with those that adoption displaced, and crons.
     """
 
     def __init__(self, channel):
@@ -55,7 +55,7 @@ class OwnerServiceStub(object):
 
 class OwnerServiceServicer(object):
     """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
-    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    threads with their states and LangGraph's checkpoints, runs with their events, items with those that adoption displaced, and crons.
     """
 
     def GetOwnerUsage(self, request, context):
@@ -108,7 +108,7 @@ def add_OwnerServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class OwnerService(object):
     """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
-    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    threads with their states and LangGraph's checkpoints, runs with their events, items with those that adoption displaced, and crons.
     """
 
     @staticmethod

@@ -28,7 +28,7 @@ GRPC_VERSION: str
 
 class OwnerServiceStub:
     """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
-    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    threads with their states and LangGraph's checkpoints, runs with their events, items with those that adoption displaced, and crons.
     """
 
     @_typing.overload
@@ -47,7 +47,7 @@ class OwnerServiceStub:
 @_typing.type_check_only
 class OwnerServiceAsyncStub(OwnerServiceStub):
     """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
-    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    threads with their states and LangGraph's checkpoints, runs with their events, items with those that adoption displaced, and crons.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -62,7 +62,7 @@ class OwnerServiceAsyncStub(OwnerServiceStub):
 
 class OwnerServiceServicer(metaclass=_abc_1.ABCMeta):
     """OwnerService looks at all that one owner has. Its calls always name an owner, and all mean the same rows: assistants with their versions,
-    threads with their states and LangGraph's checkpoints, runs, items with those that adoption displaced, and crons.
+    threads with their states and LangGraph's checkpoints, runs with their events, items with those that adoption displaced, and crons.
     """
 
     @_abc_1.abstractmethod

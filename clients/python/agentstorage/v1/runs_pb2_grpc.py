@@ -26,8 +26,13 @@ if _version_not_supported:
 
 
 class RunServiceStub(object):
-    """RunService keeps runs, executions of an assistant on a thread. Runs of a thread whose visibility is READ_BY_ID are readable by
-    every owner that names the run or the thread.
+    """RunService keeps runs, executions of an assistant on a thread, and hands them out to workers. Runs of a thread whose visibility is
+    READ_BY_ID are readable, with their events, by every owner that names the run or the thread.
+
+    A run that CreateRun admits is queued: ClaimRuns leases it to one worker, which says by HeartbeatRun that it is still at it and by
+    FinishRun how it ended. Its lease token is what the worker shows for each of these; a token that another claim has replaced, or whose
+    lease has lapsed, is stale: FAILED_PRECONDITION (LEASE_LOST), and nothing changes. Times are the database's.
+    Runs that record_only wrote are never claimed.
     """
 
     def __init__(self, channel):
@@ -71,15 +76,70 @@ class RunServiceStub(object):
                 request_serializer=agentstorage_dot_v1_dot_runs__pb2.GetActiveRunRequest.SerializeToString,
                 response_deserializer=agentstorage_dot_v1_dot_runs__pb2.GetActiveRunResponse.FromString,
                 _registered_method=True)
+        self.CancelRuns = channel.unary_unary(
+                '/agentstorage.v1.RunService/CancelRuns',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.CancelRunsRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.CancelRunsResponse.FromString,
+                _registered_method=True)
+        self.ClaimRuns = channel.unary_unary(
+                '/agentstorage.v1.RunService/ClaimRuns',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.ClaimRunsRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.ClaimRunsResponse.FromString,
+                _registered_method=True)
+        self.HeartbeatRun = channel.unary_unary(
+                '/agentstorage.v1.RunService/HeartbeatRun',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.HeartbeatRunRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.HeartbeatRunResponse.FromString,
+                _registered_method=True)
+        self.FinishRun = channel.unary_unary(
+                '/agentstorage.v1.RunService/FinishRun',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.FinishRunRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.FinishRunResponse.FromString,
+                _registered_method=True)
+        self.ReleaseRun = channel.unary_unary(
+                '/agentstorage.v1.RunService/ReleaseRun',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.ReleaseRunRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.ReleaseRunResponse.FromString,
+                _registered_method=True)
+        self.AppendRunEvents = channel.unary_unary(
+                '/agentstorage.v1.RunService/AppendRunEvents',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.AppendRunEventsRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.AppendRunEventsResponse.FromString,
+                _registered_method=True)
+        self.StreamRunEvents = channel.unary_stream(
+                '/agentstorage.v1.RunService/StreamRunEvents',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.StreamRunEventsRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.StreamRunEventsResponse.FromString,
+                _registered_method=True)
+        self.WaitRun = channel.unary_unary(
+                '/agentstorage.v1.RunService/WaitRun',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.WaitRunRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.WaitRunResponse.FromString,
+                _registered_method=True)
+        self.GetRunStats = channel.unary_unary(
+                '/agentstorage.v1.RunService/GetRunStats',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.GetRunStatsRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.GetRunStatsResponse.FromString,
+                _registered_method=True)
+        self.SweepRuns = channel.unary_unary(
+                '/agentstorage.v1.RunService/SweepRuns',
+                request_serializer=agentstorage_dot_v1_dot_runs__pb2.SweepRunsRequest.SerializeToString,
+                response_deserializer=agentstorage_dot_v1_dot_runs__pb2.SweepRunsResponse.FromString,
+                _registered_method=True)
 
 
 class RunServiceServicer(object):
-    """RunService keeps runs, executions of an assistant on a thread. Runs of a thread whose visibility is READ_BY_ID are readable by
-    every owner that names the run or the thread.
+    """RunService keeps runs, executions of an assistant on a thread, and hands them out to workers. Runs of a thread whose visibility is
+    READ_BY_ID are readable, with their events, by every owner that names the run or the thread.
+
+    A run that CreateRun admits is queued: ClaimRuns leases it to one worker, which says by HeartbeatRun that it is still at it and by
+    FinishRun how it ended. Its lease token is what the worker shows for each of these; a token that another claim has replaced, or whose
+    lease has lapsed, is stale: FAILED_PRECONDITION (LEASE_LOST), and nothing changes. Times are the database's.
+    Runs that record_only wrote are never claimed.
     """
 
     def CreateRun(self, request, context):
-        """Creates a run and makes its thread BUSY, in one transaction; with record_only it only writes the row.
+        """Admits a run by its strategy and makes its thread BUSY, in one transaction; with record_only it only writes the row.
         NOT_FOUND when the thread or the assistant is absent; FAILED_PRECONDITION when the strategy is REJECT and the thread has a run
         pending or running; ALREADY_EXISTS when the id is taken (see IfExists). Idempotent when it carries a run_id.
         """
@@ -109,8 +169,8 @@ class RunServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def UpdateRun(self, request, context):
-        """Changes the named fields. NOT_FOUND; ABORTED when the status is none of expected_status; FAILED_PRECONDITION when it would
-        leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
+        """Changes the named fields. A status other than RUNNING ends the lease. NOT_FOUND; ABORTED when the status is none of
+        expected_status; FAILED_PRECONDITION when it would leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +185,84 @@ class RunServiceServicer(object):
 
     def GetActiveRun(self, request, context):
         """Reads the newest run of a thread that is pending or running; none is an empty response, no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelRuns(self, request, context):
+        """Stops runs that are pending or running. One that is leased is asked to stop; any other is stopped at once. Others stay as they are.
+        NOT_FOUND when the thread is absent. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ClaimRuns(self, request, context):
+        """Leases due runs to a worker: those that are pending longest, one of a thread, of threads that have none running. Waits for one when
+        there is none. Each claim counts as an attempt.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def HeartbeatRun(self, request, context):
+        """Renews a lease, and tells whether the run is to stop. NOT_FOUND; FAILED_PRECONDITION for a stale token. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def FinishRun(self, request, context):
+        """Ends a run with its final status, and writes what it left on its thread, in one transaction. The thread stays BUSY while another run
+        of it is in flight. A run that was to be rolled back is deleted with its checkpoints, whatever the status, and its thread's values
+        stay. NOT_FOUND, also for one that this call rolled back before; FAILED_PRECONDITION for a stale token. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseRun(self, request, context):
+        """Gives a run back, so that another worker can claim it; one that was to stop is stopped. NOT_FOUND; FAILED_PRECONDITION for a stale
+        token. Idempotent.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AppendRunEvents(self, request, context):
+        """Adds events to the log of a leased run, all or none. NOT_FOUND; FAILED_PRECONDITION for a stale token; ABORTED (SEQUENCE_MISMATCH)
+        when first_sequence does not follow the last event. Idempotent: what is there already is not added again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StreamRunEvents(self, request, context):
+        """Streams the events of a run, or of all runs of a thread, those that are there and then those that come. That of a run ends after its
+        end marker; that of a thread goes on. NOT_FOUND; OUT_OF_RANGE when events after the place are deleted by now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WaitRun(self, request, context):
+        """Waits until a run's status is final. NOT_FOUND, also when it is deleted meanwhile.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRunStats(self, request, context):
+        """Says how the queue stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SweepRuns(self, request, context):
+        """Takes back leases that have lapsed: the runs are pending again, or, when as many lapsed as may, end in ERROR. Servers do so by
+        themselves every few seconds. Idempotent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -168,6 +306,56 @@ def add_RunServiceServicer_to_server(servicer, server):
                     request_deserializer=agentstorage_dot_v1_dot_runs__pb2.GetActiveRunRequest.FromString,
                     response_serializer=agentstorage_dot_v1_dot_runs__pb2.GetActiveRunResponse.SerializeToString,
             ),
+            'CancelRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelRuns,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.CancelRunsRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.CancelRunsResponse.SerializeToString,
+            ),
+            'ClaimRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClaimRuns,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.ClaimRunsRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.ClaimRunsResponse.SerializeToString,
+            ),
+            'HeartbeatRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.HeartbeatRun,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.HeartbeatRunRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.HeartbeatRunResponse.SerializeToString,
+            ),
+            'FinishRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.FinishRun,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.FinishRunRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.FinishRunResponse.SerializeToString,
+            ),
+            'ReleaseRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseRun,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.ReleaseRunRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.ReleaseRunResponse.SerializeToString,
+            ),
+            'AppendRunEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.AppendRunEvents,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.AppendRunEventsRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.AppendRunEventsResponse.SerializeToString,
+            ),
+            'StreamRunEvents': grpc.unary_stream_rpc_method_handler(
+                    servicer.StreamRunEvents,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.StreamRunEventsRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.StreamRunEventsResponse.SerializeToString,
+            ),
+            'WaitRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.WaitRun,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.WaitRunRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.WaitRunResponse.SerializeToString,
+            ),
+            'GetRunStats': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRunStats,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.GetRunStatsRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.GetRunStatsResponse.SerializeToString,
+            ),
+            'SweepRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.SweepRuns,
+                    request_deserializer=agentstorage_dot_v1_dot_runs__pb2.SweepRunsRequest.FromString,
+                    response_serializer=agentstorage_dot_v1_dot_runs__pb2.SweepRunsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'agentstorage.v1.RunService', rpc_method_handlers)
@@ -177,8 +365,13 @@ def add_RunServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunService(object):
-    """RunService keeps runs, executions of an assistant on a thread. Runs of a thread whose visibility is READ_BY_ID are readable by
-    every owner that names the run or the thread.
+    """RunService keeps runs, executions of an assistant on a thread, and hands them out to workers. Runs of a thread whose visibility is
+    READ_BY_ID are readable, with their events, by every owner that names the run or the thread.
+
+    A run that CreateRun admits is queued: ClaimRuns leases it to one worker, which says by HeartbeatRun that it is still at it and by
+    FinishRun how it ended. Its lease token is what the worker shows for each of these; a token that another claim has replaced, or whose
+    lease has lapsed, is stale: FAILED_PRECONDITION (LEASE_LOST), and nothing changes. Times are the database's.
+    Runs that record_only wrote are never claimed.
     """
 
     @staticmethod
@@ -360,6 +553,276 @@ class RunService(object):
             '/agentstorage.v1.RunService/GetActiveRun',
             agentstorage_dot_v1_dot_runs__pb2.GetActiveRunRequest.SerializeToString,
             agentstorage_dot_v1_dot_runs__pb2.GetActiveRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/CancelRuns',
+            agentstorage_dot_v1_dot_runs__pb2.CancelRunsRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.CancelRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClaimRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/ClaimRuns',
+            agentstorage_dot_v1_dot_runs__pb2.ClaimRunsRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.ClaimRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HeartbeatRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/HeartbeatRun',
+            agentstorage_dot_v1_dot_runs__pb2.HeartbeatRunRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.HeartbeatRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def FinishRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/FinishRun',
+            agentstorage_dot_v1_dot_runs__pb2.FinishRunRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.FinishRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/ReleaseRun',
+            agentstorage_dot_v1_dot_runs__pb2.ReleaseRunRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.ReleaseRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AppendRunEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/AppendRunEvents',
+            agentstorage_dot_v1_dot_runs__pb2.AppendRunEventsRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.AppendRunEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StreamRunEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/agentstorage.v1.RunService/StreamRunEvents',
+            agentstorage_dot_v1_dot_runs__pb2.StreamRunEventsRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.StreamRunEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WaitRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/WaitRun',
+            agentstorage_dot_v1_dot_runs__pb2.WaitRunRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.WaitRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRunStats(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/GetRunStats',
+            agentstorage_dot_v1_dot_runs__pb2.GetRunStatsRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.GetRunStatsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SweepRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agentstorage.v1.RunService/SweepRuns',
+            agentstorage_dot_v1_dot_runs__pb2.SweepRunsRequest.SerializeToString,
+            agentstorage_dot_v1_dot_runs__pb2.SweepRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,8 +27,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RunServiceStub:
-    """RunService keeps runs, executions of an assistant on a thread. Runs of a thread whose visibility is READ_BY_ID are readable by
-    every owner that names the run or the thread.
+    """RunService keeps runs, executions of an assistant on a thread, and hands them out to workers. Runs of a thread whose visibility is
+    READ_BY_ID are readable, with their events, by every owner that names the run or the thread.
+
+    A run that CreateRun admits is queued: ClaimRuns leases it to one worker, which says by HeartbeatRun that it is still at it and by
+    FinishRun how it ended. Its lease token is what the worker shows for each of these; a token that another claim has replaced, or whose
+    lease has lapsed, is stale: FAILED_PRECONDITION (LEASE_LOST), and nothing changes. Times are the database's.
+    Runs that record_only wrote are never claimed.
     """
 
     @_typing.overload
@@ -36,7 +41,7 @@ class RunServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunServiceAsyncStub: ...
     CreateRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.CreateRunRequest, _runs_pb2.CreateRunResponse]
-    """Creates a run and makes its thread BUSY, in one transaction; with record_only it only writes the row.
+    """Admits a run by its strategy and makes its thread BUSY, in one transaction; with record_only it only writes the row.
     NOT_FOUND when the thread or the assistant is absent; FAILED_PRECONDITION when the strategy is REJECT and the thread has a run
     pending or running; ALREADY_EXISTS when the id is taken (see IfExists). Idempotent when it carries a run_id.
     """
@@ -47,23 +52,63 @@ class RunServiceStub:
     CountRuns: _grpc.UnaryUnaryMultiCallable[_runs_pb2.CountRunsRequest, _runs_pb2.CountRunsResponse]
     """Counts what SearchRuns would list, exactly."""
     UpdateRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.UpdateRunRequest, _runs_pb2.UpdateRunResponse]
-    """Changes the named fields. NOT_FOUND; ABORTED when the status is none of expected_status; FAILED_PRECONDITION when it would
-    leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
+    """Changes the named fields. A status other than RUNNING ends the lease. NOT_FOUND; ABORTED when the status is none of
+    expected_status; FAILED_PRECONDITION when it would leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
     """
     DeleteRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.DeleteRunRequest, _runs_pb2.DeleteRunResponse]
     """Deletes one run; a thread that is BUSY and has no other run in flight becomes IDLE. NOT_FOUND unless allow_missing. Idempotent."""
     GetActiveRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.GetActiveRunRequest, _runs_pb2.GetActiveRunResponse]
     """Reads the newest run of a thread that is pending or running; none is an empty response, no error."""
+    CancelRuns: _grpc.UnaryUnaryMultiCallable[_runs_pb2.CancelRunsRequest, _runs_pb2.CancelRunsResponse]
+    """Stops runs that are pending or running. One that is leased is asked to stop; any other is stopped at once. Others stay as they are.
+    NOT_FOUND when the thread is absent. Idempotent.
+    """
+    ClaimRuns: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ClaimRunsRequest, _runs_pb2.ClaimRunsResponse]
+    """Leases due runs to a worker: those that are pending longest, one of a thread, of threads that have none running. Waits for one when
+    there is none. Each claim counts as an attempt.
+    """
+    HeartbeatRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.HeartbeatRunRequest, _runs_pb2.HeartbeatRunResponse]
+    """Renews a lease, and tells whether the run is to stop. NOT_FOUND; FAILED_PRECONDITION for a stale token. Idempotent."""
+    FinishRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.FinishRunRequest, _runs_pb2.FinishRunResponse]
+    """Ends a run with its final status, and writes what it left on its thread, in one transaction. The thread stays BUSY while another run
+    of it is in flight. A run that was to be rolled back is deleted with its checkpoints, whatever the status, and its thread's values
+    stay. NOT_FOUND, also for one that this call rolled back before; FAILED_PRECONDITION for a stale token. Idempotent.
+    """
+    ReleaseRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.ReleaseRunRequest, _runs_pb2.ReleaseRunResponse]
+    """Gives a run back, so that another worker can claim it; one that was to stop is stopped. NOT_FOUND; FAILED_PRECONDITION for a stale
+    token. Idempotent.
+    """
+    AppendRunEvents: _grpc.UnaryUnaryMultiCallable[_runs_pb2.AppendRunEventsRequest, _runs_pb2.AppendRunEventsResponse]
+    """Adds events to the log of a leased run, all or none. NOT_FOUND; FAILED_PRECONDITION for a stale token; ABORTED (SEQUENCE_MISMATCH)
+    when first_sequence does not follow the last event. Idempotent: what is there already is not added again.
+    """
+    StreamRunEvents: _grpc.UnaryStreamMultiCallable[_runs_pb2.StreamRunEventsRequest, _runs_pb2.StreamRunEventsResponse]
+    """Streams the events of a run, or of all runs of a thread, those that are there and then those that come. That of a run ends after its
+    end marker; that of a thread goes on. NOT_FOUND; OUT_OF_RANGE when events after the place are deleted by now.
+    """
+    WaitRun: _grpc.UnaryUnaryMultiCallable[_runs_pb2.WaitRunRequest, _runs_pb2.WaitRunResponse]
+    """Waits until a run's status is final. NOT_FOUND, also when it is deleted meanwhile."""
+    GetRunStats: _grpc.UnaryUnaryMultiCallable[_runs_pb2.GetRunStatsRequest, _runs_pb2.GetRunStatsResponse]
+    """Says how the queue stands."""
+    SweepRuns: _grpc.UnaryUnaryMultiCallable[_runs_pb2.SweepRunsRequest, _runs_pb2.SweepRunsResponse]
+    """Takes back leases that have lapsed: the runs are pending again, or, when as many lapsed as may, end in ERROR. Servers do so by
+    themselves every few seconds. Idempotent.
+    """
 
 @_typing.type_check_only
 class RunServiceAsyncStub(RunServiceStub):
-    """RunService keeps runs, executions of an assistant on a thread. Runs of a thread whose visibility is READ_BY_ID are readable by
-    every owner that names the run or the thread.
+    """RunService keeps runs, executions of an assistant on a thread, and hands them out to workers. Runs of a thread whose visibility is
+    READ_BY_ID are readable, with their events, by every owner that names the run or the thread.
+
+    A run that CreateRun admits is queued: ClaimRuns leases it to one worker, which says by HeartbeatRun that it is still at it and by
+    FinishRun how it ended. Its lease token is what the worker shows for each of these; a token that another claim has replaced, or whose
+    lease has lapsed, is stale: FAILED_PRECONDITION (LEASE_LOST), and nothing changes. Times are the database's.
+    Runs that record_only wrote are never claimed.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.CreateRunRequest, _runs_pb2.CreateRunResponse]  # type: ignore[assignment]
-    """Creates a run and makes its thread BUSY, in one transaction; with record_only it only writes the row.
+    """Admits a run by its strategy and makes its thread BUSY, in one transaction; with record_only it only writes the row.
     NOT_FOUND when the thread or the assistant is absent; FAILED_PRECONDITION when the strategy is REJECT and the thread has a run
     pending or running; ALREADY_EXISTS when the id is taken (see IfExists). Idempotent when it carries a run_id.
     """
@@ -74,17 +119,57 @@ class RunServiceAsyncStub(RunServiceStub):
     CountRuns: _aio.UnaryUnaryMultiCallable[_runs_pb2.CountRunsRequest, _runs_pb2.CountRunsResponse]  # type: ignore[assignment]
     """Counts what SearchRuns would list, exactly."""
     UpdateRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.UpdateRunRequest, _runs_pb2.UpdateRunResponse]  # type: ignore[assignment]
-    """Changes the named fields. NOT_FOUND; ABORTED when the status is none of expected_status; FAILED_PRECONDITION when it would
-    leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
+    """Changes the named fields. A status other than RUNNING ends the lease. NOT_FOUND; ABORTED when the status is none of
+    expected_status; FAILED_PRECONDITION when it would leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
     """
     DeleteRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.DeleteRunRequest, _runs_pb2.DeleteRunResponse]  # type: ignore[assignment]
     """Deletes one run; a thread that is BUSY and has no other run in flight becomes IDLE. NOT_FOUND unless allow_missing. Idempotent."""
     GetActiveRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.GetActiveRunRequest, _runs_pb2.GetActiveRunResponse]  # type: ignore[assignment]
     """Reads the newest run of a thread that is pending or running; none is an empty response, no error."""
+    CancelRuns: _aio.UnaryUnaryMultiCallable[_runs_pb2.CancelRunsRequest, _runs_pb2.CancelRunsResponse]  # type: ignore[assignment]
+    """Stops runs that are pending or running. One that is leased is asked to stop; any other is stopped at once. Others stay as they are.
+    NOT_FOUND when the thread is absent. Idempotent.
+    """
+    ClaimRuns: _aio.UnaryUnaryMultiCallable[_runs_pb2.ClaimRunsRequest, _runs_pb2.ClaimRunsResponse]  # type: ignore[assignment]
+    """Leases due runs to a worker: those that are pending longest, one of a thread, of threads that have none running. Waits for one when
+    there is none. Each claim counts as an attempt.
+    """
+    HeartbeatRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.HeartbeatRunRequest, _runs_pb2.HeartbeatRunResponse]  # type: ignore[assignment]
+    """Renews a lease, and tells whether the run is to stop. NOT_FOUND; FAILED_PRECONDITION for a stale token. Idempotent."""
+    FinishRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.FinishRunRequest, _runs_pb2.FinishRunResponse]  # type: ignore[assignment]
+    """Ends a run with its final status, and writes what it left on its thread, in one transaction. The thread stays BUSY while another run
+    of it is in flight. A run that was to be rolled back is deleted with its checkpoints, whatever the status, and its thread's values
+    stay. NOT_FOUND, also for one that this call rolled back before; FAILED_PRECONDITION for a stale token. Idempotent.
+    """
+    ReleaseRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.ReleaseRunRequest, _runs_pb2.ReleaseRunResponse]  # type: ignore[assignment]
+    """Gives a run back, so that another worker can claim it; one that was to stop is stopped. NOT_FOUND; FAILED_PRECONDITION for a stale
+    token. Idempotent.
+    """
+    AppendRunEvents: _aio.UnaryUnaryMultiCallable[_runs_pb2.AppendRunEventsRequest, _runs_pb2.AppendRunEventsResponse]  # type: ignore[assignment]
+    """Adds events to the log of a leased run, all or none. NOT_FOUND; FAILED_PRECONDITION for a stale token; ABORTED (SEQUENCE_MISMATCH)
+    when first_sequence does not follow the last event. Idempotent: what is there already is not added again.
+    """
+    StreamRunEvents: _aio.UnaryStreamMultiCallable[_runs_pb2.StreamRunEventsRequest, _runs_pb2.StreamRunEventsResponse]  # type: ignore[assignment]
+    """Streams the events of a run, or of all runs of a thread, those that are there and then those that come. That of a run ends after its
+    end marker; that of a thread goes on. NOT_FOUND; OUT_OF_RANGE when events after the place are deleted by now.
+    """
+    WaitRun: _aio.UnaryUnaryMultiCallable[_runs_pb2.WaitRunRequest, _runs_pb2.WaitRunResponse]  # type: ignore[assignment]
+    """Waits until a run's status is final. NOT_FOUND, also when it is deleted meanwhile."""
+    GetRunStats: _aio.UnaryUnaryMultiCallable[_runs_pb2.GetRunStatsRequest, _runs_pb2.GetRunStatsResponse]  # type: ignore[assignment]
+    """Says how the queue stands."""
+    SweepRuns: _aio.UnaryUnaryMultiCallable[_runs_pb2.SweepRunsRequest, _runs_pb2.SweepRunsResponse]  # type: ignore[assignment]
+    """Takes back leases that have lapsed: the runs are pending again, or, when as many lapsed as may, end in ERROR. Servers do so by
+    themselves every few seconds. Idempotent.
+    """
 
 class RunServiceServicer(metaclass=_abc_1.ABCMeta):
-    """RunService keeps runs, executions of an assistant on a thread. Runs of a thread whose visibility is READ_BY_ID are readable by
-    every owner that names the run or the thread.
+    """RunService keeps runs, executions of an assistant on a thread, and hands them out to workers. Runs of a thread whose visibility is
+    READ_BY_ID are readable, with their events, by every owner that names the run or the thread.
+
+    A run that CreateRun admits is queued: ClaimRuns leases it to one worker, which says by HeartbeatRun that it is still at it and by
+    FinishRun how it ended. Its lease token is what the worker shows for each of these; a token that another claim has replaced, or whose
+    lease has lapsed, is stale: FAILED_PRECONDITION (LEASE_LOST), and nothing changes. Times are the database's.
+    Runs that record_only wrote are never claimed.
     """
 
     @_abc_1.abstractmethod
@@ -93,7 +178,7 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.CreateRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.CreateRunResponse, _abc.Awaitable[_runs_pb2.CreateRunResponse]]:
-        """Creates a run and makes its thread BUSY, in one transaction; with record_only it only writes the row.
+        """Admits a run by its strategy and makes its thread BUSY, in one transaction; with record_only it only writes the row.
         NOT_FOUND when the thread or the assistant is absent; FAILED_PRECONDITION when the strategy is REJECT and the thread has a run
         pending or running; ALREADY_EXISTS when the id is taken (see IfExists). Idempotent when it carries a run_id.
         """
@@ -128,8 +213,8 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runs_pb2.UpdateRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.UpdateRunResponse, _abc.Awaitable[_runs_pb2.UpdateRunResponse]]:
-        """Changes the named fields. NOT_FOUND; ABORTED when the status is none of expected_status; FAILED_PRECONDITION when it would
-        leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
+        """Changes the named fields. A status other than RUNNING ends the lease. NOT_FOUND; ABORTED when the status is none of
+        expected_status; FAILED_PRECONDITION when it would leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
         """
 
     @_abc_1.abstractmethod
@@ -147,5 +232,100 @@ class RunServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_runs_pb2.GetActiveRunResponse, _abc.Awaitable[_runs_pb2.GetActiveRunResponse]]:
         """Reads the newest run of a thread that is pending or running; none is an empty response, no error."""
+
+    @_abc_1.abstractmethod
+    def CancelRuns(
+        self,
+        request: _runs_pb2.CancelRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.CancelRunsResponse, _abc.Awaitable[_runs_pb2.CancelRunsResponse]]:
+        """Stops runs that are pending or running. One that is leased is asked to stop; any other is stopped at once. Others stay as they are.
+        NOT_FOUND when the thread is absent. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def ClaimRuns(
+        self,
+        request: _runs_pb2.ClaimRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.ClaimRunsResponse, _abc.Awaitable[_runs_pb2.ClaimRunsResponse]]:
+        """Leases due runs to a worker: those that are pending longest, one of a thread, of threads that have none running. Waits for one when
+        there is none. Each claim counts as an attempt.
+        """
+
+    @_abc_1.abstractmethod
+    def HeartbeatRun(
+        self,
+        request: _runs_pb2.HeartbeatRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.HeartbeatRunResponse, _abc.Awaitable[_runs_pb2.HeartbeatRunResponse]]:
+        """Renews a lease, and tells whether the run is to stop. NOT_FOUND; FAILED_PRECONDITION for a stale token. Idempotent."""
+
+    @_abc_1.abstractmethod
+    def FinishRun(
+        self,
+        request: _runs_pb2.FinishRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.FinishRunResponse, _abc.Awaitable[_runs_pb2.FinishRunResponse]]:
+        """Ends a run with its final status, and writes what it left on its thread, in one transaction. The thread stays BUSY while another run
+        of it is in flight. A run that was to be rolled back is deleted with its checkpoints, whatever the status, and its thread's values
+        stay. NOT_FOUND, also for one that this call rolled back before; FAILED_PRECONDITION for a stale token. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseRun(
+        self,
+        request: _runs_pb2.ReleaseRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.ReleaseRunResponse, _abc.Awaitable[_runs_pb2.ReleaseRunResponse]]:
+        """Gives a run back, so that another worker can claim it; one that was to stop is stopped. NOT_FOUND; FAILED_PRECONDITION for a stale
+        token. Idempotent.
+        """
+
+    @_abc_1.abstractmethod
+    def AppendRunEvents(
+        self,
+        request: _runs_pb2.AppendRunEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.AppendRunEventsResponse, _abc.Awaitable[_runs_pb2.AppendRunEventsResponse]]:
+        """Adds events to the log of a leased run, all or none. NOT_FOUND; FAILED_PRECONDITION for a stale token; ABORTED (SEQUENCE_MISMATCH)
+        when first_sequence does not follow the last event. Idempotent: what is there already is not added again.
+        """
+
+    @_abc_1.abstractmethod
+    def StreamRunEvents(
+        self,
+        request: _runs_pb2.StreamRunEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_runs_pb2.StreamRunEventsResponse], _abc.AsyncIterator[_runs_pb2.StreamRunEventsResponse]]:
+        """Streams the events of a run, or of all runs of a thread, those that are there and then those that come. That of a run ends after its
+        end marker; that of a thread goes on. NOT_FOUND; OUT_OF_RANGE when events after the place are deleted by now.
+        """
+
+    @_abc_1.abstractmethod
+    def WaitRun(
+        self,
+        request: _runs_pb2.WaitRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.WaitRunResponse, _abc.Awaitable[_runs_pb2.WaitRunResponse]]:
+        """Waits until a run's status is final. NOT_FOUND, also when it is deleted meanwhile."""
+
+    @_abc_1.abstractmethod
+    def GetRunStats(
+        self,
+        request: _runs_pb2.GetRunStatsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.GetRunStatsResponse, _abc.Awaitable[_runs_pb2.GetRunStatsResponse]]:
+        """Says how the queue stands."""
+
+    @_abc_1.abstractmethod
+    def SweepRuns(
+        self,
+        request: _runs_pb2.SweepRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_runs_pb2.SweepRunsResponse, _abc.Awaitable[_runs_pb2.SweepRunsResponse]]:
+        """Takes back leases that have lapsed: the runs are pending again, or, when as many lapsed as may, end in ERROR. Servers do so by
+        themselves every few seconds. Idempotent.
+        """
 
 def add_RunServiceServicer_to_server(servicer: RunServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

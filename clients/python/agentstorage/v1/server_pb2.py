@@ -26,7 +26,7 @@ from agentstorage.v1 import common_pb2 as agentstorage_dot_v1_dot_common__pb2
 from agentstorage.v1 import options_pb2 as agentstorage_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentstorage/v1/server.proto\x12\x0f\x61gentstorage.v1\x1a\x1c\x61gentstorage/v1/common.proto\x1a\x1d\x61gentstorage/v1/options.proto\"\xfb\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x12\n\njson_bytes\x18\x02 \x01(\x03\x12\x12\n\njson_depth\x18\x03 \x01(\x05\x12\x18\n\x10namespace_labels\x18\x04 \x01(\x05\x12\x10\n\x08id_bytes\x18\x05 \x01(\x05\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x18\n\x10\x62\x61tch_operations\x18\x07 \x01(\x05\x12\x14\n\x0c\x63\x61ll_seconds\x18\x08 \x01(\x01\x12\x17\n\x0f\x63\x61lls_in_flight\x18\t \x01(\x05\x12\x16\n\x0e\x65xchange_calls\x18\n \x01(\x05\x12\x12\n\nblob_bytes\x18\x0b \x01(\x03\"Q\n\x0bPoolFigures\x12\x0c\n\x04size\x18\x01 \x01(\x05\x12\x10\n\x08max_size\x18\x02 \x01(\x05\x12\x11\n\tavailable\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\"\x16\n\x14GetServerInfoRequest\"\xbd\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x17\n\x0fschema_revision\x18\x03 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12\'\n\x06limits\x18\x05 \x01(\x0b\x32\x17.agentstorage.v1.Limits\x12*\n\x04pool\x18\x06 \x01(\x0b\x32\x1c.agentstorage.v1.PoolFigures\"I\n\x0fTruncateRequest\x12\x36\n\tresources\x18\x01 \x03(\x0e\x32\x19.agentstorage.v1.ResourceB\x08\x8a\xe7\x18\x04\x08\x01 \n\"\x12\n\x10TruncateResponse2\xd8\x01\n\rServerService\x12i\n\rGetServerInfo\x12%.agentstorage.v1.GetServerInfoRequest\x1a&.agentstorage.v1.GetServerInfoResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x02\x12\\\n\x08Truncate\x12 .agentstorage.v1.TruncateRequest\x1a!.agentstorage.v1.TruncateResponse\"\x0b\x90\x02\x02\x8a\xe7\x18\x04\x08\x02\x10\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x61gentstorage/v1/server.proto\x12\x0f\x61gentstorage.v1\x1a\x1c\x61gentstorage/v1/common.proto\x1a\x1d\x61gentstorage/v1/options.proto\"\xfb\x01\n\x06Limits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x12\n\njson_bytes\x18\x02 \x01(\x03\x12\x12\n\njson_depth\x18\x03 \x01(\x05\x12\x18\n\x10namespace_labels\x18\x04 \x01(\x05\x12\x10\n\x08id_bytes\x18\x05 \x01(\x05\x12\x11\n\tpage_size\x18\x06 \x01(\x05\x12\x18\n\x10\x62\x61tch_operations\x18\x07 \x01(\x05\x12\x14\n\x0c\x63\x61ll_seconds\x18\x08 \x01(\x01\x12\x17\n\x0f\x63\x61lls_in_flight\x18\t \x01(\x05\x12\x16\n\x0e\x65xchange_calls\x18\n \x01(\x05\x12\x12\n\nblob_bytes\x18\x0b \x01(\x03\"Q\n\x0bPoolFigures\x12\x0c\n\x04size\x18\x01 \x01(\x05\x12\x10\n\x08max_size\x18\x02 \x01(\x05\x12\x11\n\tavailable\x18\x03 \x01(\x05\x12\x0f\n\x07waiting\x18\x04 \x01(\x05\"h\n\rMethodFigures\x12\x0e\n\x06method\x18\x01 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x02 \x01(\x03\x12\x0e\n\x06\x66\x61iled\x18\x03 \x01(\x03\x12\x0f\n\x07seconds\x18\x04 \x01(\x01\x12\x17\n\x0flongest_seconds\x18\x05 \x01(\x01\"\x16\n\x14GetServerInfoRequest\"\xee\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x02 \x01(\t\x12\x17\n\x0fschema_revision\x18\x03 \x01(\x05\x12\x14\n\x0c\x63\x61pabilities\x18\x04 \x03(\t\x12\'\n\x06limits\x18\x05 \x01(\x0b\x32\x17.agentstorage.v1.Limits\x12*\n\x04pool\x18\x06 \x01(\x0b\x32\x1c.agentstorage.v1.PoolFigures\x12/\n\x07methods\x18\x07 \x03(\x0b\x32\x1e.agentstorage.v1.MethodFigures\"I\n\x0fTruncateRequest\x12\x36\n\tresources\x18\x01 \x03(\x0e\x32\x19.agentstorage.v1.ResourceB\x08\x8a\xe7\x18\x04\x08\x01 \n\"\x12\n\x10TruncateResponse2\xd8\x01\n\rServerService\x12i\n\rGetServerInfo\x12%.agentstorage.v1.GetServerInfoRequest\x1a&.agentstorage.v1.GetServerInfoResponse\"\t\x90\x02\x01\x8a\xe7\x18\x02\x08\x02\x12\\\n\x08Truncate\x12 .agentstorage.v1.TruncateRequest\x1a!.agentstorage.v1.TruncateResponse\"\x0b\x90\x02\x02\x8a\xe7\x18\x04\x08\x02\x10\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,14 +43,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LIMITS']._serialized_end=362
   _globals['_POOLFIGURES']._serialized_start=364
   _globals['_POOLFIGURES']._serialized_end=445
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=447
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=469
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=472
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=661
-  _globals['_TRUNCATEREQUEST']._serialized_start=663
-  _globals['_TRUNCATEREQUEST']._serialized_end=736
-  _globals['_TRUNCATERESPONSE']._serialized_start=738
-  _globals['_TRUNCATERESPONSE']._serialized_end=756
-  _globals['_SERVERSERVICE']._serialized_start=759
-  _globals['_SERVERSERVICE']._serialized_end=975
+  _globals['_METHODFIGURES']._serialized_start=447
+  _globals['_METHODFIGURES']._serialized_end=551
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=553
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=575
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=578
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=816
+  _globals['_TRUNCATEREQUEST']._serialized_start=818
+  _globals['_TRUNCATEREQUEST']._serialized_end=891
+  _globals['_TRUNCATERESPONSE']._serialized_start=893
+  _globals['_TRUNCATERESPONSE']._serialized_end=911
+  _globals['_SERVERSERVICE']._serialized_start=914
+  _globals['_SERVERSERVICE']._serialized_end=1130
 # @@protoc_insertion_point(module_scope)

@@ -46,25 +46,41 @@ class PoolFigures(_message.Message):
     waiting: int
     def __init__(self, size: _Optional[int] = ..., max_size: _Optional[int] = ..., available: _Optional[int] = ..., waiting: _Optional[int] = ...) -> None: ...
 
+class MethodFigures(_message.Message):
+    __slots__ = ("method", "calls", "failed", "seconds", "longest_seconds")
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    LONGEST_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    method: str
+    calls: int
+    failed: int
+    seconds: float
+    longest_seconds: float
+    def __init__(self, method: _Optional[str] = ..., calls: _Optional[int] = ..., failed: _Optional[int] = ..., seconds: _Optional[float] = ..., longest_seconds: _Optional[float] = ...) -> None: ...
+
 class GetServerInfoRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "backend", "schema_revision", "capabilities", "limits", "pool")
+    __slots__ = ("version", "backend", "schema_revision", "capabilities", "limits", "pool", "methods")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     BACKEND_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_REVISION_FIELD_NUMBER: _ClassVar[int]
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     POOL_FIELD_NUMBER: _ClassVar[int]
+    METHODS_FIELD_NUMBER: _ClassVar[int]
     version: str
     backend: str
     schema_revision: int
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     limits: Limits
     pool: PoolFigures
-    def __init__(self, version: _Optional[str] = ..., backend: _Optional[str] = ..., schema_revision: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., pool: _Optional[_Union[PoolFigures, _Mapping]] = ...) -> None: ...
+    methods: _containers.RepeatedCompositeFieldContainer[MethodFigures]
+    def __init__(self, version: _Optional[str] = ..., backend: _Optional[str] = ..., schema_revision: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., pool: _Optional[_Union[PoolFigures, _Mapping]] = ..., methods: _Optional[_Iterable[_Union[MethodFigures, _Mapping]]] = ...) -> None: ...
 
 class TruncateRequest(_message.Message):
     __slots__ = ("resources",)

@@ -15,7 +15,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file agentstorage/v1/crons.proto.
  */
 export const file_agentstorage_v1_crons: GenFile = /*@__PURE__*/
-  fileDesc("ChthZ2VudHN0b3JhZ2UvdjEvY3JvbnMucHJvdG8SD2FnZW50c3RvcmFnZS52MSLdAwoEQ3JvbhIPCgdjcm9uX2lkGAEgASgJEhQKDGFzc2lzdGFudF9pZBgCIAEoCRIRCgl0aHJlYWRfaWQYAyABKAkSEAoIc2NoZWR1bGUYBCABKAkSEAoIdGltZXpvbmUYBSABKAkSDwoHZW5hYmxlZBgGIAEoCBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHdXNlcl9pZBgIIAEoCRIPCgdwYXlsb2FkGAkgASgJEhAKCG1ldGFkYXRhGAogASgJEjEKDW5leHRfcnVuX2RhdGUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKEG9uX3J1bl9jb21wbGV0ZWQYDCABKA4yHy5hZ2VudHN0b3JhZ2UudjEuT25SdW5Db21wbGV0ZWQSNgoObWlzZmlyZV9wb2xpY3kYDSABKA4yHi5hZ2VudHN0b3JhZ2UudjEuTWlzZmlyZVBvbGljeRIuCgpjcmVhdGVkX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK6BAoRQ3JlYXRlQ3JvblJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhcKB2Nyb25faWQYAiABKAlCBornGAIQARIeCgxhc3Npc3RhbnRfaWQYAyABKAlCCIrnGAQIARABEhkKCXRocmVhZF9pZBgEIAEoCUIGiucYAhABEhsKCHNjaGVkdWxlGAUgASgJQgmK5xgFCAEY/wESGQoIdGltZXpvbmUYBiABKAlCB4rnGAMY/wESFAoHZW5hYmxlZBgHIAEoCEgBiAEBEiwKCGVuZF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYCgd1c2VyX2lkGAkgASgJQgeK5xgDGP8BEhcKB3BheWxvYWQYCiABKAlCBornGAIQAxIYCghtZXRhZGF0YRgLIAEoCUIGiucYAhADEjkKEG9uX3J1bl9jb21wbGV0ZWQYDCABKA4yHy5hZ2VudHN0b3JhZ2UudjEuT25SdW5Db21wbGV0ZWQSNgoObWlzZmlyZV9wb2xpY3kYDSABKA4yHi5hZ2VudHN0b3JhZ2UudjEuTWlzZmlyZVBvbGljeRITCgtyZWNvcmRfb25seRgOIAEoCBIsCglpZl9leGlzdHMYDyABKA4yGS5hZ2VudHN0b3JhZ2UudjEuSWZFeGlzdHMSGgoKcmVxdWVzdF9pZBgQIAEoCUIGiucYAhABQgsKCV9vd25lcl9pZEIKCghfZW5hYmxlZCI5ChJDcmVhdGVDcm9uUmVzcG9uc2USIwoEY3JvbhgBIAEoCzIVLmFnZW50c3RvcmFnZS52MS5Dcm9uIlcKDkdldENyb25SZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIZCgdjcm9uX2lkGAIgASgJQgiK5xgECAEQAUILCglfb3duZXJfaWQiNgoPR2V0Q3JvblJlc3BvbnNlEiMKBGNyb24YASABKAsyFS5hZ2VudHN0b3JhZ2UudjEuQ3JvbiL9BAoRVXBkYXRlQ3JvblJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhkKB2Nyb25faWQYAiABKAlCCIrnGAQIARABEiAKCHNjaGVkdWxlGAMgASgJQgmK5xgFCAEY/wFIAYgBARIeCgh0aW1lem9uZRgEIAEoCUIHiucYAxj/AUgCiAEBEhQKB2VuYWJsZWQYBSABKAhIA4gBARIsCghlbmRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOY2xlYXJfZW5kX3RpbWUYByABKAgSHQoHdXNlcl9pZBgIIAEoCUIHiucYAxj/AUgEiAEBEhwKB3BheWxvYWQYCSABKAlCBornGAIQA0gFiAEBEh0KCG1ldGFkYXRhGAogASgJQgaK5xgCEANIBogBARInChRyZW1vdmVfbWV0YWRhdGFfa2V5cxgLIAMoCUIJiucYBRiACCBkEkYKEG9uX3J1bl9jb21wbGV0ZWQYDCABKA4yHy5hZ2VudHN0b3JhZ2UudjEuT25SdW5Db21wbGV0ZWRCBornGAIIAUgHiAEBEkMKDm1pc2ZpcmVfcG9saWN5GA0gASgOMh4uYWdlbnRzdG9yYWdlLnYxLk1pc2ZpcmVQb2xpY3lCBornGAIIAUgIiAEBQgsKCV9vd25lcl9pZEILCglfc2NoZWR1bGVCCwoJX3RpbWV6b25lQgoKCF9lbmFibGVkQgoKCF91c2VyX2lkQgoKCF9wYXlsb2FkQgsKCV9tZXRhZGF0YUITChFfb25fcnVuX2NvbXBsZXRlZEIRCg9fbWlzZmlyZV9wb2xpY3kiOQoSVXBkYXRlQ3JvblJlc3BvbnNlEiMKBGNyb24YASABKAsyFS5hZ2VudHN0b3JhZ2UudjEuQ3JvbiJxChFEZWxldGVDcm9uUmVxdWVzdBIdCghvd25lcl9pZBgBIAEoCUIGiucYAhABSACIAQESGQoHY3Jvbl9pZBgCIAEoCUIIiucYBAgBEAESFQoNYWxsb3dfbWlzc2luZxgDIAEoCEILCglfb3duZXJfaWQiFAoSRGVsZXRlQ3JvblJlc3BvbnNlIr4DChJTZWFyY2hDcm9uc1JlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKCGNyb25faWRzGAIgAygJQgaK5xgCEAESHAoMYXNzaXN0YW50X2lkGAMgASgJQgaK5xgCEAESGQoJdGhyZWFkX2lkGAQgASgJQgaK5xgCEAESFAoHZW5hYmxlZBgFIAEoCEgBiAEBEhgKCG1ldGFkYXRhGAYgASgJQgaK5xgCEAMSKgoHc29ydF9ieRgHIAEoDjIZLmFnZW50c3RvcmFnZS52MS5Dcm9uU29ydBIuCgpzb3J0X29yZGVyGAggASgOMhouYWdlbnRzdG9yYWdlLnYxLlNvcnRPcmRlchIgCglwYWdlX3NpemUYCSABKAVCDYrnGAkpAAAAAAAAAAASGwoKcGFnZV90b2tlbhgKIAEoCUIHiucYAxiAIBImCgZvZmZzZXQYCyABKAVCFornGBIpAAAAAAAAAAAxAAAAAACIw0ASKgoGZmllbGRzGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0ILCglfb3duZXJfaWRCCgoIX2VuYWJsZWQiVAoTU2VhcmNoQ3JvbnNSZXNwb25zZRIkCgVjcm9ucxgBIAMoCzIVLmFnZW50c3RvcmFnZS52MS5Dcm9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLOAQoRQ291bnRDcm9uc1JlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKCGNyb25faWRzGAIgAygJQgaK5xgCEAESHAoMYXNzaXN0YW50X2lkGAMgASgJQgaK5xgCEAESGQoJdGhyZWFkX2lkGAQgASgJQgaK5xgCEAESFAoHZW5hYmxlZBgFIAEoCEgBiAEBEhgKCG1ldGFkYXRhGAYgASgJQgaK5xgCEANCCwoJX293bmVyX2lkQgoKCF9lbmFibGVkIiMKEkNvdW50Q3JvbnNSZXNwb25zZRINCgVjb3VudBgBIAEoAypqCg5PblJ1bkNvbXBsZXRlZBIgChxPTl9SVU5fQ09NUExFVEVEX1VOU1BFQ0lGSUVEEAASGwoXT05fUlVOX0NPTVBMRVRFRF9ERUxFVEUQARIZChVPTl9SVU5fQ09NUExFVEVEX0tFRVAQAiplCg1NaXNmaXJlUG9saWN5Eh4KGk1JU0ZJUkVfUE9MSUNZX1VOU1BFQ0lGSUVEEAASGwoXTUlTRklSRV9QT0xJQ1lfQ09BTEVTQ0UQARIXChNNSVNGSVJFX1BPTElDWV9TS0lQEAIq2gEKCENyb25Tb3J0EhkKFUNST05fU09SVF9VTlNQRUNJRklFRBAAEhgKFENST05fU09SVF9DUkVBVEVEX0FUEAESGAoUQ1JPTl9TT1JUX1VQREFURURfQVQQAhIbChdDUk9OX1NPUlRfTkVYVF9SVU5fREFURRADEhYKEkNST05fU09SVF9FTkRfVElNRRAEEhoKFkNST05fU09SVF9BU1NJU1RBTlRfSUQQBRIXChNDUk9OX1NPUlRfVEhSRUFEX0lEEAYSFQoRQ1JPTl9TT1JUX0NST05fSUQQBzKvBAoLQ3JvblNlcnZpY2USWgoKQ3JlYXRlQ3JvbhIiLmFnZW50c3RvcmFnZS52MS5DcmVhdGVDcm9uUmVxdWVzdBojLmFnZW50c3RvcmFnZS52MS5DcmVhdGVDcm9uUmVzcG9uc2UiA5ACAhJRCgdHZXRDcm9uEh8uYWdlbnRzdG9yYWdlLnYxLkdldENyb25SZXF1ZXN0GiAuYWdlbnRzdG9yYWdlLnYxLkdldENyb25SZXNwb25zZSIDkAIBEloKClVwZGF0ZUNyb24SIi5hZ2VudHN0b3JhZ2UudjEuVXBkYXRlQ3JvblJlcXVlc3QaIy5hZ2VudHN0b3JhZ2UudjEuVXBkYXRlQ3JvblJlc3BvbnNlIgOQAgISWgoKRGVsZXRlQ3JvbhIiLmFnZW50c3RvcmFnZS52MS5EZWxldGVDcm9uUmVxdWVzdBojLmFnZW50c3RvcmFnZS52MS5EZWxldGVDcm9uUmVzcG9uc2UiA5ACAhJdCgtTZWFyY2hDcm9ucxIjLmFnZW50c3RvcmFnZS52MS5TZWFyY2hDcm9uc1JlcXVlc3QaJC5hZ2VudHN0b3JhZ2UudjEuU2VhcmNoQ3JvbnNSZXNwb25zZSIDkAIBEloKCkNvdW50Q3JvbnMSIi5hZ2VudHN0b3JhZ2UudjEuQ291bnRDcm9uc1JlcXVlc3QaIy5hZ2VudHN0b3JhZ2UudjEuQ291bnRDcm9uc1Jlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_agentstorage_v1_common, file_agentstorage_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChthZ2VudHN0b3JhZ2UvdjEvY3JvbnMucHJvdG8SD2FnZW50c3RvcmFnZS52MSLdAwoEQ3JvbhIPCgdjcm9uX2lkGAEgASgJEhQKDGFzc2lzdGFudF9pZBgCIAEoCRIRCgl0aHJlYWRfaWQYAyABKAkSEAoIc2NoZWR1bGUYBCABKAkSEAoIdGltZXpvbmUYBSABKAkSDwoHZW5hYmxlZBgGIAEoCBIsCghlbmRfdGltZRgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHdXNlcl9pZBgIIAEoCRIPCgdwYXlsb2FkGAkgASgJEhAKCG1ldGFkYXRhGAogASgJEjEKDW5leHRfcnVuX2RhdGUYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEjkKEG9uX3J1bl9jb21wbGV0ZWQYDCABKA4yHy5hZ2VudHN0b3JhZ2UudjEuT25SdW5Db21wbGV0ZWQSNgoObWlzZmlyZV9wb2xpY3kYDSABKA4yHi5hZ2VudHN0b3JhZ2UudjEuTWlzZmlyZVBvbGljeRIuCgpjcmVhdGVkX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GA8gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCK6BAoRQ3JlYXRlQ3JvblJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhcKB2Nyb25faWQYAiABKAlCBornGAIQARIeCgxhc3Npc3RhbnRfaWQYAyABKAlCCIrnGAQIARABEhkKCXRocmVhZF9pZBgEIAEoCUIGiucYAhABEhsKCHNjaGVkdWxlGAUgASgJQgmK5xgFCAEY/wESGQoIdGltZXpvbmUYBiABKAlCB4rnGAMY/wESFAoHZW5hYmxlZBgHIAEoCEgBiAEBEiwKCGVuZF90aW1lGAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIYCgd1c2VyX2lkGAkgASgJQgeK5xgDGP8BEhcKB3BheWxvYWQYCiABKAlCBornGAIQAxIYCghtZXRhZGF0YRgLIAEoCUIGiucYAhADEjkKEG9uX3J1bl9jb21wbGV0ZWQYDCABKA4yHy5hZ2VudHN0b3JhZ2UudjEuT25SdW5Db21wbGV0ZWQSNgoObWlzZmlyZV9wb2xpY3kYDSABKA4yHi5hZ2VudHN0b3JhZ2UudjEuTWlzZmlyZVBvbGljeRITCgtyZWNvcmRfb25seRgOIAEoCBIsCglpZl9leGlzdHMYDyABKA4yGS5hZ2VudHN0b3JhZ2UudjEuSWZFeGlzdHMSGgoKcmVxdWVzdF9pZBgQIAEoCUIGiucYAhABQgsKCV9vd25lcl9pZEIKCghfZW5hYmxlZCI5ChJDcmVhdGVDcm9uUmVzcG9uc2USIwoEY3JvbhgBIAEoCzIVLmFnZW50c3RvcmFnZS52MS5Dcm9uIlcKDkdldENyb25SZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIZCgdjcm9uX2lkGAIgASgJQgiK5xgECAEQAUILCglfb3duZXJfaWQiNgoPR2V0Q3JvblJlc3BvbnNlEiMKBGNyb24YASABKAsyFS5hZ2VudHN0b3JhZ2UudjEuQ3JvbiL9BAoRVXBkYXRlQ3JvblJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhkKB2Nyb25faWQYAiABKAlCCIrnGAQIARABEiAKCHNjaGVkdWxlGAMgASgJQgmK5xgFCAEY/wFIAYgBARIeCgh0aW1lem9uZRgEIAEoCUIHiucYAxj/AUgCiAEBEhQKB2VuYWJsZWQYBSABKAhIA4gBARIsCghlbmRfdGltZRgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASFgoOY2xlYXJfZW5kX3RpbWUYByABKAgSHQoHdXNlcl9pZBgIIAEoCUIHiucYAxj/AUgEiAEBEhwKB3BheWxvYWQYCSABKAlCBornGAIQA0gFiAEBEh0KCG1ldGFkYXRhGAogASgJQgaK5xgCEANIBogBARInChRyZW1vdmVfbWV0YWRhdGFfa2V5cxgLIAMoCUIJiucYBRiACCBkEkYKEG9uX3J1bl9jb21wbGV0ZWQYDCABKA4yHy5hZ2VudHN0b3JhZ2UudjEuT25SdW5Db21wbGV0ZWRCBornGAIIAUgHiAEBEkMKDm1pc2ZpcmVfcG9saWN5GA0gASgOMh4uYWdlbnRzdG9yYWdlLnYxLk1pc2ZpcmVQb2xpY3lCBornGAIIAUgIiAEBQgsKCV9vd25lcl9pZEILCglfc2NoZWR1bGVCCwoJX3RpbWV6b25lQgoKCF9lbmFibGVkQgoKCF91c2VyX2lkQgoKCF9wYXlsb2FkQgsKCV9tZXRhZGF0YUITChFfb25fcnVuX2NvbXBsZXRlZEIRCg9fbWlzZmlyZV9wb2xpY3kiOQoSVXBkYXRlQ3JvblJlc3BvbnNlEiMKBGNyb24YASABKAsyFS5hZ2VudHN0b3JhZ2UudjEuQ3JvbiJxChFEZWxldGVDcm9uUmVxdWVzdBIdCghvd25lcl9pZBgBIAEoCUIGiucYAhABSACIAQESGQoHY3Jvbl9pZBgCIAEoCUIIiucYBAgBEAESFQoNYWxsb3dfbWlzc2luZxgDIAEoCEILCglfb3duZXJfaWQiFAoSRGVsZXRlQ3JvblJlc3BvbnNlIr4DChJTZWFyY2hDcm9uc1JlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKCGNyb25faWRzGAIgAygJQgaK5xgCEAESHAoMYXNzaXN0YW50X2lkGAMgASgJQgaK5xgCEAESGQoJdGhyZWFkX2lkGAQgASgJQgaK5xgCEAESFAoHZW5hYmxlZBgFIAEoCEgBiAEBEhgKCG1ldGFkYXRhGAYgASgJQgaK5xgCEAMSKgoHc29ydF9ieRgHIAEoDjIZLmFnZW50c3RvcmFnZS52MS5Dcm9uU29ydBIuCgpzb3J0X29yZGVyGAggASgOMhouYWdlbnRzdG9yYWdlLnYxLlNvcnRPcmRlchIgCglwYWdlX3NpemUYCSABKAVCDYrnGAkpAAAAAAAAAAASGwoKcGFnZV90b2tlbhgKIAEoCUIHiucYAxiAIBImCgZvZmZzZXQYCyABKAVCFornGBIpAAAAAAAAAAAxAAAAAACIw0ASKgoGZmllbGRzGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0ILCglfb3duZXJfaWRCCgoIX2VuYWJsZWQiVAoTU2VhcmNoQ3JvbnNSZXNwb25zZRIkCgVjcm9ucxgBIAMoCzIVLmFnZW50c3RvcmFnZS52MS5Dcm9uEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLOAQoRQ291bnRDcm9uc1JlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKCGNyb25faWRzGAIgAygJQgaK5xgCEAESHAoMYXNzaXN0YW50X2lkGAMgASgJQgaK5xgCEAESGQoJdGhyZWFkX2lkGAQgASgJQgaK5xgCEAESFAoHZW5hYmxlZBgFIAEoCEgBiAEBEhgKCG1ldGFkYXRhGAYgASgJQgaK5xgCEANCCwoJX293bmVyX2lkQgoKCF9lbmFibGVkIiMKEkNvdW50Q3JvbnNSZXNwb25zZRINCgVjb3VudBgBIAEoAyJoChNGaXJlRHVlQ3JvbnNSZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIlCgVsaW1pdBgCIAEoBUIWiucYEikAAAAAAAAAADEAAAAAAECPQEILCglfb3duZXJfaWQimAEKCUZpcmVkQ3JvbhIPCgdjcm9uX2lkGAEgASgJEigKBHRpY2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi0KB291dGNvbWUYAyABKA4yHC5hZ2VudHN0b3JhZ2UudjEuVGlja091dGNvbWUSDgoGcnVuX2lkGAQgASgJEhEKCXRocmVhZF9pZBgFIAEoCSJBChRGaXJlRHVlQ3JvbnNSZXNwb25zZRIpCgVjcm9ucxgBIAMoCzIaLmFnZW50c3RvcmFnZS52MS5GaXJlZENyb24qagoOT25SdW5Db21wbGV0ZWQSIAocT05fUlVOX0NPTVBMRVRFRF9VTlNQRUNJRklFRBAAEhsKF09OX1JVTl9DT01QTEVURURfREVMRVRFEAESGQoVT05fUlVOX0NPTVBMRVRFRF9LRUVQEAIqZQoNTWlzZmlyZVBvbGljeRIeChpNSVNGSVJFX1BPTElDWV9VTlNQRUNJRklFRBAAEhsKF01JU0ZJUkVfUE9MSUNZX0NPQUxFU0NFEAESFwoTTUlTRklSRV9QT0xJQ1lfU0tJUBACKtoBCghDcm9uU29ydBIZChVDUk9OX1NPUlRfVU5TUEVDSUZJRUQQABIYChRDUk9OX1NPUlRfQ1JFQVRFRF9BVBABEhgKFENST05fU09SVF9VUERBVEVEX0FUEAISGwoXQ1JPTl9TT1JUX05FWFRfUlVOX0RBVEUQAxIWChJDUk9OX1NPUlRfRU5EX1RJTUUQBBIaChZDUk9OX1NPUlRfQVNTSVNUQU5UX0lEEAUSFwoTQ1JPTl9TT1JUX1RIUkVBRF9JRBAGEhUKEUNST05fU09SVF9DUk9OX0lEEAcqkwEKC1RpY2tPdXRjb21lEhwKGFRJQ0tfT1VUQ09NRV9VTlNQRUNJRklFRBAAEhYKElRJQ0tfT1VUQ09NRV9GSVJFRBABEhgKFFRJQ0tfT1VUQ09NRV9TS0lQUEVEEAISGQoVVElDS19PVVRDT01FX1JFSkVDVEVEEAMSGQoVVElDS19PVVRDT01FX0RJU0FCTEVEEAQyjgUKC0Nyb25TZXJ2aWNlEloKCkNyZWF0ZUNyb24SIi5hZ2VudHN0b3JhZ2UudjEuQ3JlYXRlQ3JvblJlcXVlc3QaIy5hZ2VudHN0b3JhZ2UudjEuQ3JlYXRlQ3JvblJlc3BvbnNlIgOQAgISUQoHR2V0Q3JvbhIfLmFnZW50c3RvcmFnZS52MS5HZXRDcm9uUmVxdWVzdBogLmFnZW50c3RvcmFnZS52MS5HZXRDcm9uUmVzcG9uc2UiA5ACARJaCgpVcGRhdGVDcm9uEiIuYWdlbnRzdG9yYWdlLnYxLlVwZGF0ZUNyb25SZXF1ZXN0GiMuYWdlbnRzdG9yYWdlLnYxLlVwZGF0ZUNyb25SZXNwb25zZSIDkAICEloKCkRlbGV0ZUNyb24SIi5hZ2VudHN0b3JhZ2UudjEuRGVsZXRlQ3JvblJlcXVlc3QaIy5hZ2VudHN0b3JhZ2UudjEuRGVsZXRlQ3JvblJlc3BvbnNlIgOQAgISXQoLU2VhcmNoQ3JvbnMSIy5hZ2VudHN0b3JhZ2UudjEuU2VhcmNoQ3JvbnNSZXF1ZXN0GiQuYWdlbnRzdG9yYWdlLnYxLlNlYXJjaENyb25zUmVzcG9uc2UiA5ACARJaCgpDb3VudENyb25zEiIuYWdlbnRzdG9yYWdlLnYxLkNvdW50Q3JvbnNSZXF1ZXN0GiMuYWdlbnRzdG9yYWdlLnYxLkNvdW50Q3JvbnNSZXNwb25zZSIDkAIBEl0KDEZpcmVEdWVDcm9ucxIkLmFnZW50c3RvcmFnZS52MS5GaXJlRHVlQ3JvbnNSZXF1ZXN0GiUuYWdlbnRzdG9yYWdlLnYxLkZpcmVEdWVDcm9uc1Jlc3BvbnNlIgBiBnByb3RvMw", [file_agentstorage_v1_common, file_agentstorage_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
 
 /**
  * Cron is a schedule by which runs are made.
@@ -80,7 +80,8 @@ export type Cron = Message<"agentstorage.v1.Cron"> & {
   userId: string;
 
   /**
-   * JSON object: input, config and the like of its runs.
+   * JSON object: what its runs have as kwargs. A multitask_strategy in it (reject, enqueue, interrupt, rollback) is that of the runs on
+   * the cron's thread, which else is enqueue.
    *
    * @generated from field: string payload = 9;
    */
@@ -713,6 +714,104 @@ export const CountCronsResponseSchema: GenMessage<CountCronsResponse> = /*@__PUR
   messageDesc(file_agentstorage_v1_crons, 12);
 
 /**
+ * The request of FireDueCrons.
+ *
+ * @generated from message agentstorage.v1.FireDueCronsRequest
+ */
+export type FireDueCronsRequest = Message<"agentstorage.v1.FireDueCronsRequest"> & {
+  /**
+   * The owner; without one, which needs the right "unscoped", crons of every owner fire.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The most crons; 0 for 100.
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message agentstorage.v1.FireDueCronsRequest.
+ * Use `create(FireDueCronsRequestSchema)` to create a new message.
+ */
+export const FireDueCronsRequestSchema: GenMessage<FireDueCronsRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_crons, 13);
+
+/**
+ * FiredCron is what became of the tick of a cron.
+ *
+ * @generated from message agentstorage.v1.FiredCron
+ */
+export type FiredCron = Message<"agentstorage.v1.FiredCron"> & {
+  /**
+   * The cron.
+   *
+   * @generated from field: string cron_id = 1;
+   */
+  cronId: string;
+
+  /**
+   * The tick.
+   *
+   * @generated from field: google.protobuf.Timestamp tick = 2;
+   */
+  tick?: Timestamp | undefined;
+
+  /**
+   * What became of it.
+   *
+   * @generated from field: agentstorage.v1.TickOutcome outcome = 3;
+   */
+  outcome: TickOutcome;
+
+  /**
+   * The run; empty when there is none.
+   *
+   * @generated from field: string run_id = 4;
+   */
+  runId: string;
+
+  /**
+   * The run's thread; empty when there is none.
+   *
+   * @generated from field: string thread_id = 5;
+   */
+  threadId: string;
+};
+
+/**
+ * Describes the message agentstorage.v1.FiredCron.
+ * Use `create(FiredCronSchema)` to create a new message.
+ */
+export const FiredCronSchema: GenMessage<FiredCron> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_crons, 14);
+
+/**
+ * The response of FireDueCrons.
+ *
+ * @generated from message agentstorage.v1.FireDueCronsResponse
+ */
+export type FireDueCronsResponse = Message<"agentstorage.v1.FireDueCronsResponse"> & {
+  /**
+   * The crons whose ticks were taken.
+   *
+   * @generated from field: repeated agentstorage.v1.FiredCron crons = 1;
+   */
+  crons: FiredCron[];
+};
+
+/**
+ * Describes the message agentstorage.v1.FireDueCronsResponse.
+ * Use `create(FireDueCronsResponseSchema)` to create a new message.
+ */
+export const FireDueCronsResponseSchema: GenMessage<FireDueCronsResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_crons, 15);
+
+/**
  * What happens to a cron's own thread when its run ends.
  *
  * @generated from enum agentstorage.v1.OnRunCompleted
@@ -726,7 +825,7 @@ export enum OnRunCompleted {
   UNSPECIFIED = 0,
 
   /**
-   * A thread that was made for the run is deleted.
+   * A thread that was made for the run is deleted, a minute after it has no run in flight any more.
    *
    * @generated from enum value: ON_RUN_COMPLETED_DELETE = 1;
    */
@@ -747,7 +846,7 @@ export const OnRunCompletedSchema: GenEnum<OnRunCompleted> = /*@__PURE__*/
   enumDesc(file_agentstorage_v1_crons, 0);
 
 /**
- * What happens to ticks that were missed while nothing fired crons.
+ * What happens to ticks that were missed: those that came more than a minute before anything fired crons.
  *
  * @generated from enum agentstorage.v1.MisfirePolicy
  */
@@ -850,6 +949,54 @@ export const CronSortSchema: GenEnum<CronSort> = /*@__PURE__*/
   enumDesc(file_agentstorage_v1_crons, 2);
 
 /**
+ * What became of a tick.
+ *
+ * @generated from enum agentstorage.v1.TickOutcome
+ */
+export enum TickOutcome {
+  /**
+   * Nothing.
+   *
+   * @generated from enum value: TICK_OUTCOME_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It made a run.
+   *
+   * @generated from enum value: TICK_OUTCOME_FIRED = 1;
+   */
+  FIRED = 1,
+
+  /**
+   * It was missed, and the cron's policy is SKIP.
+   *
+   * @generated from enum value: TICK_OUTCOME_SKIPPED = 2;
+   */
+  SKIPPED = 2,
+
+  /**
+   * The cron's thread has a run in flight, and its strategy is reject.
+   *
+   * @generated from enum value: TICK_OUTCOME_REJECTED = 3;
+   */
+  REJECTED = 3,
+
+  /**
+   * The assistant, or the thread, is not there (any more). The cron is off now.
+   *
+   * @generated from enum value: TICK_OUTCOME_DISABLED = 4;
+   */
+  DISABLED = 4,
+}
+
+/**
+ * Describes the enum agentstorage.v1.TickOutcome.
+ */
+export const TickOutcomeSchema: GenEnum<TickOutcome> = /*@__PURE__*/
+  enumDesc(file_agentstorage_v1_crons, 3);
+
+/**
  * CronService keeps crons, schedules by which runs are made.
  *
  * @generated from service agentstorage.v1.CronService
@@ -917,6 +1064,17 @@ export const CronService: GenService<{
     methodKind: "unary";
     input: typeof CountCronsRequestSchema;
     output: typeof CountCronsResponseSchema;
+  },
+  /**
+   * Makes the runs of crons whose tick has come, each in one transaction with the cron's next tick: exactly one run of a cron and tick,
+   * however many schedulers call. A server does so by itself where STORAGE_CRON_SECONDS is set.
+   *
+   * @generated from rpc agentstorage.v1.CronService.FireDueCrons
+   */
+  fireDueCrons: {
+    methodKind: "unary";
+    input: typeof FireDueCronsRequestSchema;
+    output: typeof FireDueCronsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_agentstorage_v1_crons, 0);

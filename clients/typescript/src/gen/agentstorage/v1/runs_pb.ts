@@ -15,7 +15,35 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file agentstorage/v1/runs.proto.
  */
 export const file_agentstorage_v1_runs: GenFile = /*@__PURE__*/
-  fileDesc("ChphZ2VudHN0b3JhZ2UvdjEvcnVucy5wcm90bxIPYWdlbnRzdG9yYWdlLnYxIuwCCgNSdW4SDgoGcnVuX2lkGAEgASgJEhEKCXRocmVhZF9pZBgCIAEoCRIUCgxhc3Npc3RhbnRfaWQYAyABKAkSKgoGc3RhdHVzGAQgASgOMhouYWdlbnRzdG9yYWdlLnYxLlJ1blN0YXR1cxIQCghtZXRhZGF0YRgFIAEoCRIOCgZrd2FyZ3MYBiABKAkSPgoSbXVsdGl0YXNrX3N0cmF0ZWd5GAcgASgOMiIuYWdlbnRzdG9yYWdlLnYxLk11bHRpdGFza1N0cmF0ZWd5Eg0KBWVycm9yGAggASgJEi4KCmNyZWF0ZWRfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnVwZGF0ZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi8KC2ZpbmlzaGVkX2F0GAsgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKQAwoQQ3JlYXRlUnVuUmVxdWVzdBIdCghvd25lcl9pZBgBIAEoCUIGiucYAhABSACIAQESFgoGcnVuX2lkGAIgASgJQgaK5xgCEAESGwoJdGhyZWFkX2lkGAMgASgJQgiK5xgECAEQARIeCgxhc3Npc3RhbnRfaWQYBCABKAlCCIrnGAQIARABEioKBnN0YXR1cxgFIAEoDjIaLmFnZW50c3RvcmFnZS52MS5SdW5TdGF0dXMSGAoIbWV0YWRhdGEYBiABKAlCBornGAIQAxIWCgZrd2FyZ3MYByABKAlCBornGAIQAxI+ChJtdWx0aXRhc2tfc3RyYXRlZ3kYCCABKA4yIi5hZ2VudHN0b3JhZ2UudjEuTXVsdGl0YXNrU3RyYXRlZ3kSEwoLcmVjb3JkX29ubHkYCSABKAgSLAoJaWZfZXhpc3RzGAogASgOMhkuYWdlbnRzdG9yYWdlLnYxLklmRXhpc3RzEhoKCnJlcXVlc3RfaWQYCyABKAlCBornGAIQAUILCglfb3duZXJfaWQiNgoRQ3JlYXRlUnVuUmVzcG9uc2USIQoDcnVuGAEgASgLMhQuYWdlbnRzdG9yYWdlLnYxLlJ1biJwCg1HZXRSdW5SZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIYCgZydW5faWQYAiABKAlCCIrnGAQIARABEhkKCXRocmVhZF9pZBgDIAEoCUIGiucYAhABQgsKCV9vd25lcl9pZCIzCg5HZXRSdW5SZXNwb25zZRIhCgNydW4YASABKAsyFC5hZ2VudHN0b3JhZ2UudjEuUnVuIs8DChFTZWFyY2hSdW5zUmVxdWVzdBIdCghvd25lcl9pZBgBIAEoCUIGiucYAhABSACIAQESFwoHcnVuX2lkcxgCIAMoCUIGiucYAhABEhkKCXRocmVhZF9pZBgDIAEoCUIGiucYAhABEhwKDGFzc2lzdGFudF9pZBgEIAEoCUIGiucYAhABEjQKCHN0YXR1c2VzGAUgAygOMhouYWdlbnRzdG9yYWdlLnYxLlJ1blN0YXR1c0IGiucYAiAKEhgKCG1ldGFkYXRhGAYgASgJQgaK5xgCEAMSKQoHc29ydF9ieRgHIAEoDjIYLmFnZW50c3RvcmFnZS52MS5SdW5Tb3J0Ei4KCnNvcnRfb3JkZXIYCCABKA4yGi5hZ2VudHN0b3JhZ2UudjEuU29ydE9yZGVyEiAKCXBhZ2Vfc2l6ZRgJIAEoBUINiucYCSkAAAAAAAAAABIbCgpwYWdlX3Rva2VuGAogASgJQgeK5xgDGIAgEiYKBm9mZnNldBgLIAEoBUIWiucYEikAAAAAAAAAADEAAAAAAIjDQBIqCgZmaWVsZHMYDCABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQgsKCV9vd25lcl9pZCJRChJTZWFyY2hSdW5zUmVzcG9uc2USIgoEcnVucxgBIAMoCzIULmFnZW50c3RvcmFnZS52MS5SdW4SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIuABChBDb3VudFJ1bnNSZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIXCgdydW5faWRzGAIgAygJQgaK5xgCEAESGQoJdGhyZWFkX2lkGAMgASgJQgaK5xgCEAESHAoMYXNzaXN0YW50X2lkGAQgASgJQgaK5xgCEAESNAoIc3RhdHVzZXMYBSADKA4yGi5hZ2VudHN0b3JhZ2UudjEuUnVuU3RhdHVzQgaK5xgCIAoSGAoIbWV0YWRhdGEYBiABKAlCBornGAIQA0ILCglfb3duZXJfaWQiIgoRQ291bnRSdW5zUmVzcG9uc2USDQoFY291bnQYASABKAMiiwMKEFVwZGF0ZVJ1blJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKBnJ1bl9pZBgCIAEoCUIIiucYBAgBEAESNwoGc3RhdHVzGAMgASgOMhouYWdlbnRzdG9yYWdlLnYxLlJ1blN0YXR1c0IGiucYAggBSAGIAQESHQoIbWV0YWRhdGEYBCABKAlCBornGAIQA0gCiAEBEicKFHJlbW92ZV9tZXRhZGF0YV9rZXlzGAUgAygJQgmK5xgFGIAIIGQSGwoGa3dhcmdzGAYgASgJQgaK5xgCEANIA4gBARIaCgVlcnJvchgHIAEoCUIGiucYAhACSASIAQESOwoPZXhwZWN0ZWRfc3RhdHVzGAggAygOMhouYWdlbnRzdG9yYWdlLnYxLlJ1blN0YXR1c0IGiucYAiAKEg0KBWZvcmNlGAkgASgIQgsKCV9vd25lcl9pZEIJCgdfc3RhdHVzQgsKCV9tZXRhZGF0YUIJCgdfa3dhcmdzQggKBl9lcnJvciI2ChFVcGRhdGVSdW5SZXNwb25zZRIhCgNydW4YASABKAsyFC5hZ2VudHN0b3JhZ2UudjEuUnVuIooBChBEZWxldGVSdW5SZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIYCgZydW5faWQYAiABKAlCCIrnGAQIARABEhkKCXRocmVhZF9pZBgDIAEoCUIGiucYAhABEhUKDWFsbG93X21pc3NpbmcYBCABKAhCCwoJX293bmVyX2lkIhMKEURlbGV0ZVJ1blJlc3BvbnNlIl4KE0dldEFjdGl2ZVJ1blJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhsKCXRocmVhZF9pZBgCIAEoCUIIiucYBAgBEAFCCwoJX293bmVyX2lkIjkKFEdldEFjdGl2ZVJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULmFnZW50c3RvcmFnZS52MS5SdW4quQEKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRVU19QRU5ESU5HEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISFgoSUlVOX1NUQVRVU19TVUNDRVNTEAMSFAoQUlVOX1NUQVRVU19FUlJPUhAEEhYKElJVTl9TVEFUVVNfVElNRU9VVBAFEhoKFlJVTl9TVEFUVVNfSU5URVJSVVBURUQQBiq5AQoRTXVsdGl0YXNrU3RyYXRlZ3kSIgoeTVVMVElUQVNLX1NUUkFURUdZX1VOU1BFQ0lGSUVEEAASHQoZTVVMVElUQVNLX1NUUkFURUdZX1JFSkVDVBABEh4KGk1VTFRJVEFTS19TVFJBVEVHWV9FTlFVRVVFEAISIAocTVVMVElUQVNLX1NUUkFURUdZX0lOVEVSUlVQVBADEh8KG01VTFRJVEFTS19TVFJBVEVHWV9ST0xMQkFDSxAEKn8KB1J1blNvcnQSGAoUUlVOX1NPUlRfVU5TUEVDSUZJRUQQABIXChNSVU5fU09SVF9DUkVBVEVEX0FUEAESFwoTUlVOX1NPUlRfVVBEQVRFRF9BVBACEhMKD1JVTl9TT1JUX1NUQVRVUxADEhMKD1JVTl9TT1JUX1JVTl9JRBAEMvsECgpSdW5TZXJ2aWNlElcKCUNyZWF0ZVJ1bhIhLmFnZW50c3RvcmFnZS52MS5DcmVhdGVSdW5SZXF1ZXN0GiIuYWdlbnRzdG9yYWdlLnYxLkNyZWF0ZVJ1blJlc3BvbnNlIgOQAgISTgoGR2V0UnVuEh4uYWdlbnRzdG9yYWdlLnYxLkdldFJ1blJlcXVlc3QaHy5hZ2VudHN0b3JhZ2UudjEuR2V0UnVuUmVzcG9uc2UiA5ACARJaCgpTZWFyY2hSdW5zEiIuYWdlbnRzdG9yYWdlLnYxLlNlYXJjaFJ1bnNSZXF1ZXN0GiMuYWdlbnRzdG9yYWdlLnYxLlNlYXJjaFJ1bnNSZXNwb25zZSIDkAIBElcKCUNvdW50UnVucxIhLmFnZW50c3RvcmFnZS52MS5Db3VudFJ1bnNSZXF1ZXN0GiIuYWdlbnRzdG9yYWdlLnYxLkNvdW50UnVuc1Jlc3BvbnNlIgOQAgESVAoJVXBkYXRlUnVuEiEuYWdlbnRzdG9yYWdlLnYxLlVwZGF0ZVJ1blJlcXVlc3QaIi5hZ2VudHN0b3JhZ2UudjEuVXBkYXRlUnVuUmVzcG9uc2UiABJXCglEZWxldGVSdW4SIS5hZ2VudHN0b3JhZ2UudjEuRGVsZXRlUnVuUmVxdWVzdBoiLmFnZW50c3RvcmFnZS52MS5EZWxldGVSdW5SZXNwb25zZSIDkAICEmAKDEdldEFjdGl2ZVJ1bhIkLmFnZW50c3RvcmFnZS52MS5HZXRBY3RpdmVSdW5SZXF1ZXN0GiUuYWdlbnRzdG9yYWdlLnYxLkdldEFjdGl2ZVJ1blJlc3BvbnNlIgOQAgFiBnByb3RvMw", [file_agentstorage_v1_common, file_agentstorage_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+  fileDesc("ChphZ2VudHN0b3JhZ2UvdjEvcnVucy5wcm90bxIPYWdlbnRzdG9yYWdlLnYxIk0KCFJ1bkxlYXNlEhEKCXdvcmtlcl9pZBgBIAEoCRIuCgpleHBpcmVzX2F0GAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLcBAoDUnVuEg4KBnJ1bl9pZBgBIAEoCRIRCgl0aHJlYWRfaWQYAiABKAkSFAoMYXNzaXN0YW50X2lkGAMgASgJEioKBnN0YXR1cxgEIAEoDjIaLmFnZW50c3RvcmFnZS52MS5SdW5TdGF0dXMSEAoIbWV0YWRhdGEYBSABKAkSDgoGa3dhcmdzGAYgASgJEj4KEm11bHRpdGFza19zdHJhdGVneRgHIAEoDjIiLmFnZW50c3RvcmFnZS52MS5NdWx0aXRhc2tTdHJhdGVneRINCgVlcnJvchgIIAEoCRIuCgpjcmVhdGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIuCgp1cGRhdGVkX2F0GAogASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIvCgtmaW5pc2hlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASDwoHYXR0ZW1wdBgMIAEoBRItCglydW5fYWZ0ZXIYDSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEigKBWxlYXNlGA4gASgLMhkuYWdlbnRzdG9yYWdlLnYxLlJ1bkxlYXNlEi0KBmNhbmNlbBgPIAEoDjIdLmFnZW50c3RvcmFnZS52MS5DYW5jZWxBY3Rpb24SFQoNbGFzdF9zZXF1ZW5jZRgQIAEoAxIPCgdjcm9uX2lkGBEgASgJEi0KCWNyb25fdGljaxgSIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAi9AMKEENyZWF0ZVJ1blJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhYKBnJ1bl9pZBgCIAEoCUIGiucYAhABEhsKCXRocmVhZF9pZBgDIAEoCUIIiucYBAgBEAESHgoMYXNzaXN0YW50X2lkGAQgASgJQgiK5xgECAEQARIqCgZzdGF0dXMYBSABKA4yGi5hZ2VudHN0b3JhZ2UudjEuUnVuU3RhdHVzEhgKCG1ldGFkYXRhGAYgASgJQgaK5xgCEAMSFgoGa3dhcmdzGAcgASgJQgaK5xgCEAMSPgoSbXVsdGl0YXNrX3N0cmF0ZWd5GAggASgOMiIuYWdlbnRzdG9yYWdlLnYxLk11bHRpdGFza1N0cmF0ZWd5EhMKC3JlY29yZF9vbmx5GAkgASgIEiwKCWlmX2V4aXN0cxgKIAEoDjIZLmFnZW50c3RvcmFnZS52MS5JZkV4aXN0cxIaCgpyZXF1ZXN0X2lkGAsgASgJQgaK5xgCEAESLQoJcnVuX2FmdGVyGAwgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIzCg1pZl9ub3RfZXhpc3RzGA0gASgOMhwuYWdlbnRzdG9yYWdlLnYxLklmTm90RXhpc3RzQgsKCV9vd25lcl9pZCI2ChFDcmVhdGVSdW5SZXNwb25zZRIhCgNydW4YASABKAsyFC5hZ2VudHN0b3JhZ2UudjEuUnVuInAKDUdldFJ1blJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKBnJ1bl9pZBgCIAEoCUIIiucYBAgBEAESGQoJdGhyZWFkX2lkGAMgASgJQgaK5xgCEAFCCwoJX293bmVyX2lkIjMKDkdldFJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULmFnZW50c3RvcmFnZS52MS5SdW4izwMKEVNlYXJjaFJ1bnNSZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIXCgdydW5faWRzGAIgAygJQgaK5xgCEAESGQoJdGhyZWFkX2lkGAMgASgJQgaK5xgCEAESHAoMYXNzaXN0YW50X2lkGAQgASgJQgaK5xgCEAESNAoIc3RhdHVzZXMYBSADKA4yGi5hZ2VudHN0b3JhZ2UudjEuUnVuU3RhdHVzQgaK5xgCIAoSGAoIbWV0YWRhdGEYBiABKAlCBornGAIQAxIpCgdzb3J0X2J5GAcgASgOMhguYWdlbnRzdG9yYWdlLnYxLlJ1blNvcnQSLgoKc29ydF9vcmRlchgIIAEoDjIaLmFnZW50c3RvcmFnZS52MS5Tb3J0T3JkZXISIAoJcGFnZV9zaXplGAkgASgFQg2K5xgJKQAAAAAAAAAAEhsKCnBhZ2VfdG9rZW4YCiABKAlCB4rnGAMYgCASJgoGb2Zmc2V0GAsgASgFQhaK5xgSKQAAAAAAAAAAMQAAAAAAiMNAEioKBmZpZWxkcxgMIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5GaWVsZE1hc2tCCwoJX293bmVyX2lkIlEKElNlYXJjaFJ1bnNSZXNwb25zZRIiCgRydW5zGAEgAygLMhQuYWdlbnRzdG9yYWdlLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAki4AEKEENvdW50UnVuc1JlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhcKB3J1bl9pZHMYAiADKAlCBornGAIQARIZCgl0aHJlYWRfaWQYAyABKAlCBornGAIQARIcCgxhc3Npc3RhbnRfaWQYBCABKAlCBornGAIQARI0CghzdGF0dXNlcxgFIAMoDjIaLmFnZW50c3RvcmFnZS52MS5SdW5TdGF0dXNCBornGAIgChIYCghtZXRhZGF0YRgGIAEoCUIGiucYAhADQgsKCV9vd25lcl9pZCIiChFDb3VudFJ1bnNSZXNwb25zZRINCgVjb3VudBgBIAEoAyKLAwoQVXBkYXRlUnVuUmVxdWVzdBIdCghvd25lcl9pZBgBIAEoCUIGiucYAhABSACIAQESGAoGcnVuX2lkGAIgASgJQgiK5xgECAEQARI3CgZzdGF0dXMYAyABKA4yGi5hZ2VudHN0b3JhZ2UudjEuUnVuU3RhdHVzQgaK5xgCCAFIAYgBARIdCghtZXRhZGF0YRgEIAEoCUIGiucYAhADSAKIAQESJwoUcmVtb3ZlX21ldGFkYXRhX2tleXMYBSADKAlCCYrnGAUYgAggZBIbCgZrd2FyZ3MYBiABKAlCBornGAIQA0gDiAEBEhoKBWVycm9yGAcgASgJQgaK5xgCEAJIBIgBARI7Cg9leHBlY3RlZF9zdGF0dXMYCCADKA4yGi5hZ2VudHN0b3JhZ2UudjEuUnVuU3RhdHVzQgaK5xgCIAoSDQoFZm9yY2UYCSABKAhCCwoJX293bmVyX2lkQgkKB19zdGF0dXNCCwoJX21ldGFkYXRhQgkKB19rd2FyZ3NCCAoGX2Vycm9yIjYKEVVwZGF0ZVJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULmFnZW50c3RvcmFnZS52MS5SdW4iigEKEERlbGV0ZVJ1blJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKBnJ1bl9pZBgCIAEoCUIIiucYBAgBEAESGQoJdGhyZWFkX2lkGAMgASgJQgaK5xgCEAESFQoNYWxsb3dfbWlzc2luZxgEIAEoCEILCglfb3duZXJfaWQiEwoRRGVsZXRlUnVuUmVzcG9uc2UiXgoTR2V0QWN0aXZlUnVuUmVxdWVzdBIdCghvd25lcl9pZBgBIAEoCUIGiucYAhABSACIAQESGwoJdGhyZWFkX2lkGAIgASgJQgiK5xgECAEQAUILCglfb3duZXJfaWQiOQoUR2V0QWN0aXZlUnVuUmVzcG9uc2USIQoDcnVuGAEgASgLMhQuYWdlbnRzdG9yYWdlLnYxLlJ1biKiAQoRQ2FuY2VsUnVuc1JlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhcKB3J1bl9pZHMYAiADKAlCBornGAIQARIZCgl0aHJlYWRfaWQYAyABKAlCBornGAIQARItCgZhY3Rpb24YBCABKA4yHS5hZ2VudHN0b3JhZ2UudjEuQ2FuY2VsQWN0aW9uQgsKCV9vd25lcl9pZCJEChJDYW5jZWxSdW5zUmVzcG9uc2USFwoPc3RvcHBlZF9ydW5faWRzGAEgAygJEhUKDWFza2VkX3J1bl9pZHMYAiADKAki3wEKEENsYWltUnVuc1JlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhsKCXdvcmtlcl9pZBgCIAEoCUIIiucYBAgBEAESJQoFbGltaXQYAyABKAVCFornGBIpAAAAAAAAAAAxAAAAAAAAWUASLAoMd2FpdF9zZWNvbmRzGAQgASgBQhaK5xgSKQAAAAAAAAAAMQAAAAAAIKxAEi0KDWxlYXNlX3NlY29uZHMYBSABKAFCFornGBIpAAAAAAAAAAAxAAAAAAAY9UBCCwoJX293bmVyX2lkIlYKCkNsYWltZWRSdW4SIQoDcnVuGAEgASgLMhQuYWdlbnRzdG9yYWdlLnYxLlJ1bhIQCghvd25lcl9pZBgCIAEoCRITCgtsZWFzZV90b2tlbhgDIAEoAyI+ChFDbGFpbVJ1bnNSZXNwb25zZRIpCgRydW5zGAEgAygLMhsuYWdlbnRzdG9yYWdlLnYxLkNsYWltZWRSdW4irgEKE0hlYXJ0YmVhdFJ1blJlcXVlc3QSHQoIb3duZXJfaWQYASABKAlCBornGAIQAUgAiAEBEhgKBnJ1bl9pZBgCIAEoCUIIiucYBAgBEAESIgoLbGVhc2VfdG9rZW4YAyABKANCDYrnGAkpAAAAAAAA8D8SLQoNbGVhc2Vfc2Vjb25kcxgEIAEoAUIWiucYEikAAAAAAAAAADEAAAAAABj1QEILCglfb3duZXJfaWQidQoUSGVhcnRiZWF0UnVuUmVzcG9uc2USLgoKZXhwaXJlc19hdBgBIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASLQoGY2FuY2VsGAIgASgOMh0uYWdlbnRzdG9yYWdlLnYxLkNhbmNlbEFjdGlvbiL7AQoQRmluaXNoUnVuUmVxdWVzdBIdCghvd25lcl9pZBgBIAEoCUIGiucYAhABSACIAQESGAoGcnVuX2lkGAIgASgJQgiK5xgECAEQARIiCgtsZWFzZV90b2tlbhgDIAEoA0INiucYCSkAAAAAAADwPxIyCgZzdGF0dXMYBCABKA4yGi5hZ2VudHN0b3JhZ2UudjEuUnVuU3RhdHVzQgaK5xgCCAESFgoGdmFsdWVzGAUgASgJQgaK5xgCEAMSGgoKaW50ZXJydXB0cxgGIAEoCUIGiucYAhADEhUKBWVycm9yGAcgASgJQgaK5xgCEAJCCwoJX293bmVyX2lkIjYKEUZpbmlzaFJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULmFnZW50c3RvcmFnZS52MS5SdW4irAEKEVJlbGVhc2VSdW5SZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIYCgZydW5faWQYAiABKAlCCIrnGAQIARABEiIKC2xlYXNlX3Rva2VuGAMgASgDQg2K5xgJKQAAAAAAAPA/Ei0KDWRlbGF5X3NlY29uZHMYBCABKAFCFornGBIpAAAAAAAAAAAxAAAAAFAofkFCCwoJX293bmVyX2lkIhQKElJlbGVhc2VSdW5SZXNwb25zZSLEAQoIUnVuRXZlbnQSDgoGcnVuX2lkGAEgASgJEhAKCHNlcXVlbmNlGAIgASgDEhAKCHBvc2l0aW9uGAMgASgDEgwKBHR5cGUYBCABKAkSDAoEZGF0YRgFIAEoDBIPCgdhdHRlbXB0GAYgASgFEi4KCmNyZWF0ZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEicKA2VuZBgIIAEoDjIaLmFnZW50c3RvcmFnZS52MS5SdW5TdGF0dXMiMgoLTmV3UnVuRXZlbnQSFQoEdHlwZRgBIAEoCUIHiucYAxj/ARIMCgRkYXRhGAIgASgMIuIBChZBcHBlbmRSdW5FdmVudHNSZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIYCgZydW5faWQYAiABKAlCCIrnGAQIARABEiIKC2xlYXNlX3Rva2VuGAMgASgDQg2K5xgJKQAAAAAAAPA/EiUKDmZpcnN0X3NlcXVlbmNlGAQgASgDQg2K5xgJKQAAAAAAAPA/EjcKBmV2ZW50cxgFIAMoCzIcLmFnZW50c3RvcmFnZS52MS5OZXdSdW5FdmVudEIJiucYBQgBIOgHQgsKCV9vd25lcl9pZCIwChdBcHBlbmRSdW5FdmVudHNSZXNwb25zZRIVCg1sYXN0X3NlcXVlbmNlGAEgASgDIpUBChZTdHJlYW1SdW5FdmVudHNSZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIWCgZydW5faWQYAiABKAlCBornGAIQARIZCgl0aHJlYWRfaWQYAyABKAlCBornGAIQARIcCgVhZnRlchgEIAEoA0INiucYCSkAAAAAAADwv0ILCglfb3duZXJfaWQilgEKF1N0cmVhbVJ1bkV2ZW50c1Jlc3BvbnNlEikKBmV2ZW50cxgBIAMoCzIZLmFnZW50c3RvcmFnZS52MS5SdW5FdmVudBItCgZjYW5jZWwYAiABKA4yHS5hZ2VudHN0b3JhZ2UudjEuQ2FuY2VsQWN0aW9uEiEKA3J1bhgDIAEoCzIULmFnZW50c3RvcmFnZS52MS5SdW4ihAEKDldhaXRSdW5SZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIYCgZydW5faWQYAiABKAlCCIrnGAQIARABEiwKDHdhaXRfc2Vjb25kcxgDIAEoAUIWiucYEikAAAAAAAAAADEAAAAAACCsQEILCglfb3duZXJfaWQiNAoPV2FpdFJ1blJlc3BvbnNlEiEKA3J1bhgBIAEoCzIULmFnZW50c3RvcmFnZS52MS5SdW4iQAoSR2V0UnVuU3RhdHNSZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBAUILCglfb3duZXJfaWQiSQoMUnVuc09mU3RhdHVzEioKBnN0YXR1cxgBIAEoDjIaLmFnZW50c3RvcmFnZS52MS5SdW5TdGF0dXMSDQoFY291bnQYAiABKAMisAEKE0dldFJ1blN0YXRzUmVzcG9uc2USKwoEcnVucxgBIAMoCzIdLmFnZW50c3RvcmFnZS52MS5SdW5zT2ZTdGF0dXMSCwoDZHVlGAIgASgDEg8KB2RlbGF5ZWQYAyABKAMSDgoGbGVhc2VkGAQgASgDEhsKE29sZGVzdF93YWl0X3NlY29uZHMYBSABKAESEQoJY3JvbnNfZHVlGAYgASgDEg4KBmNsYWltcxgHIAEoAyJlChBTd2VlcFJ1bnNSZXF1ZXN0Eh0KCG93bmVyX2lkGAEgASgJQgaK5xgCEAFIAIgBARIlCgVsaW1pdBgCIAEoBUIWiucYEikAAAAAAAAAADEAAAAAAECPQEILCglfb3duZXJfaWQiRgoRU3dlZXBSdW5zUmVzcG9uc2USEAoIcmVxdWV1ZWQYASABKAMSDgoGZmFpbGVkGAIgASgDEg8KB3N0b3BwZWQYAyABKAMquQEKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFgoSUlVOX1NUQVRVU19QRU5ESU5HEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISFgoSUlVOX1NUQVRVU19TVUNDRVNTEAMSFAoQUlVOX1NUQVRVU19FUlJPUhAEEhYKElJVTl9TVEFUVVNfVElNRU9VVBAFEhoKFlJVTl9TVEFUVVNfSU5URVJSVVBURUQQBiq5AQoRTXVsdGl0YXNrU3RyYXRlZ3kSIgoeTVVMVElUQVNLX1NUUkFURUdZX1VOU1BFQ0lGSUVEEAASHQoZTVVMVElUQVNLX1NUUkFURUdZX1JFSkVDVBABEh4KGk1VTFRJVEFTS19TVFJBVEVHWV9FTlFVRVVFEAISIAocTVVMVElUQVNLX1NUUkFURUdZX0lOVEVSUlVQVBADEh8KG01VTFRJVEFTS19TVFJBVEVHWV9ST0xMQkFDSxAEKmYKDENhbmNlbEFjdGlvbhIdChlDQU5DRUxfQUNUSU9OX1VOU1BFQ0lGSUVEEAASGwoXQ0FOQ0VMX0FDVElPTl9JTlRFUlJVUFQQARIaChZDQU5DRUxfQUNUSU9OX1JPTExCQUNLEAIqfwoHUnVuU29ydBIYChRSVU5fU09SVF9VTlNQRUNJRklFRBAAEhcKE1JVTl9TT1JUX0NSRUFURURfQVQQARIXChNSVU5fU09SVF9VUERBVEVEX0FUEAISEwoPUlVOX1NPUlRfU1RBVFVTEAMSEwoPUlVOX1NPUlRfUlVOX0lEEAQqYAoLSWZOb3RFeGlzdHMSHQoZSUZfTk9UX0VYSVNUU19VTlNQRUNJRklFRBAAEhgKFElGX05PVF9FWElTVFNfUkVKRUNUEAESGAoUSUZfTk9UX0VYSVNUU19DUkVBVEUQAjKzDAoKUnVuU2VydmljZRJXCglDcmVhdGVSdW4SIS5hZ2VudHN0b3JhZ2UudjEuQ3JlYXRlUnVuUmVxdWVzdBoiLmFnZW50c3RvcmFnZS52MS5DcmVhdGVSdW5SZXNwb25zZSIDkAICEk4KBkdldFJ1bhIeLmFnZW50c3RvcmFnZS52MS5HZXRSdW5SZXF1ZXN0Gh8uYWdlbnRzdG9yYWdlLnYxLkdldFJ1blJlc3BvbnNlIgOQAgESWgoKU2VhcmNoUnVucxIiLmFnZW50c3RvcmFnZS52MS5TZWFyY2hSdW5zUmVxdWVzdBojLmFnZW50c3RvcmFnZS52MS5TZWFyY2hSdW5zUmVzcG9uc2UiA5ACARJXCglDb3VudFJ1bnMSIS5hZ2VudHN0b3JhZ2UudjEuQ291bnRSdW5zUmVxdWVzdBoiLmFnZW50c3RvcmFnZS52MS5Db3VudFJ1bnNSZXNwb25zZSIDkAIBElQKCVVwZGF0ZVJ1bhIhLmFnZW50c3RvcmFnZS52MS5VcGRhdGVSdW5SZXF1ZXN0GiIuYWdlbnRzdG9yYWdlLnYxLlVwZGF0ZVJ1blJlc3BvbnNlIgASVwoJRGVsZXRlUnVuEiEuYWdlbnRzdG9yYWdlLnYxLkRlbGV0ZVJ1blJlcXVlc3QaIi5hZ2VudHN0b3JhZ2UudjEuRGVsZXRlUnVuUmVzcG9uc2UiA5ACAhJgCgxHZXRBY3RpdmVSdW4SJC5hZ2VudHN0b3JhZ2UudjEuR2V0QWN0aXZlUnVuUmVxdWVzdBolLmFnZW50c3RvcmFnZS52MS5HZXRBY3RpdmVSdW5SZXNwb25zZSIDkAIBEloKCkNhbmNlbFJ1bnMSIi5hZ2VudHN0b3JhZ2UudjEuQ2FuY2VsUnVuc1JlcXVlc3QaIy5hZ2VudHN0b3JhZ2UudjEuQ2FuY2VsUnVuc1Jlc3BvbnNlIgOQAgISWgoJQ2xhaW1SdW5zEiEuYWdlbnRzdG9yYWdlLnYxLkNsYWltUnVuc1JlcXVlc3QaIi5hZ2VudHN0b3JhZ2UudjEuQ2xhaW1SdW5zUmVzcG9uc2UiBornGAIYARJgCgxIZWFydGJlYXRSdW4SJC5hZ2VudHN0b3JhZ2UudjEuSGVhcnRiZWF0UnVuUmVxdWVzdBolLmFnZW50c3RvcmFnZS52MS5IZWFydGJlYXRSdW5SZXNwb25zZSIDkAICElcKCUZpbmlzaFJ1bhIhLmFnZW50c3RvcmFnZS52MS5GaW5pc2hSdW5SZXF1ZXN0GiIuYWdlbnRzdG9yYWdlLnYxLkZpbmlzaFJ1blJlc3BvbnNlIgOQAgISWgoKUmVsZWFzZVJ1bhIiLmFnZW50c3RvcmFnZS52MS5SZWxlYXNlUnVuUmVxdWVzdBojLmFnZW50c3RvcmFnZS52MS5SZWxlYXNlUnVuUmVzcG9uc2UiA5ACAhJpCg9BcHBlbmRSdW5FdmVudHMSJy5hZ2VudHN0b3JhZ2UudjEuQXBwZW5kUnVuRXZlbnRzUmVxdWVzdBooLmFnZW50c3RvcmFnZS52MS5BcHBlbmRSdW5FdmVudHNSZXNwb25zZSIDkAICEmsKD1N0cmVhbVJ1bkV2ZW50cxInLmFnZW50c3RvcmFnZS52MS5TdHJlYW1SdW5FdmVudHNSZXF1ZXN0GiguYWdlbnRzdG9yYWdlLnYxLlN0cmVhbVJ1bkV2ZW50c1Jlc3BvbnNlIgOQAgEwARJXCgdXYWl0UnVuEh8uYWdlbnRzdG9yYWdlLnYxLldhaXRSdW5SZXF1ZXN0GiAuYWdlbnRzdG9yYWdlLnYxLldhaXRSdW5SZXNwb25zZSIJkAIBiucYAhgBEl0KC0dldFJ1blN0YXRzEiMuYWdlbnRzdG9yYWdlLnYxLkdldFJ1blN0YXRzUmVxdWVzdBokLmFnZW50c3RvcmFnZS52MS5HZXRSdW5TdGF0c1Jlc3BvbnNlIgOQAgESVwoJU3dlZXBSdW5zEiEuYWdlbnRzdG9yYWdlLnYxLlN3ZWVwUnVuc1JlcXVlc3QaIi5hZ2VudHN0b3JhZ2UudjEuU3dlZXBSdW5zUmVzcG9uc2UiA5ACAmIGcHJvdG8z", [file_agentstorage_v1_common, file_agentstorage_v1_options, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+
+/**
+ * RunLease says who executes a run, and until when it need not say so again.
+ *
+ * @generated from message agentstorage.v1.RunLease
+ */
+export type RunLease = Message<"agentstorage.v1.RunLease"> & {
+  /**
+   * The worker.
+   *
+   * @generated from field: string worker_id = 1;
+   */
+  workerId: string;
+
+  /**
+   * When the lease lapses.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 2;
+   */
+  expiresAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message agentstorage.v1.RunLease.
+ * Use `create(RunLeaseSchema)` to create a new message.
+ */
+export const RunLeaseSchema: GenMessage<RunLease> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 0);
 
 /**
  * Run is one execution of an assistant on a thread.
@@ -99,6 +127,55 @@ export type Run = Message<"agentstorage.v1.Run"> & {
    * @generated from field: google.protobuf.Timestamp finished_at = 11;
    */
   finishedAt?: Timestamp | undefined;
+
+  /**
+   * How often it was claimed.
+   *
+   * @generated from field: int32 attempt = 12;
+   */
+  attempt: number;
+
+  /**
+   * When it may be claimed; absent when it is not queued.
+   *
+   * @generated from field: google.protobuf.Timestamp run_after = 13;
+   */
+  runAfter?: Timestamp | undefined;
+
+  /**
+   * Who executes it; absent when no worker does.
+   *
+   * @generated from field: agentstorage.v1.RunLease lease = 14;
+   */
+  lease?: RunLease | undefined;
+
+  /**
+   * How the worker is to stop it.
+   *
+   * @generated from field: agentstorage.v1.CancelAction cancel = 15;
+   */
+  cancel: CancelAction;
+
+  /**
+   * The sequence of its last event; 0 before there is one.
+   *
+   * @generated from field: int64 last_sequence = 16;
+   */
+  lastSequence: bigint;
+
+  /**
+   * The cron that made it; empty for none.
+   *
+   * @generated from field: string cron_id = 17;
+   */
+  cronId: string;
+
+  /**
+   * The tick for which the cron made it.
+   *
+   * @generated from field: google.protobuf.Timestamp cron_tick = 18;
+   */
+  cronTick?: Timestamp | undefined;
 };
 
 /**
@@ -106,7 +183,7 @@ export type Run = Message<"agentstorage.v1.Run"> & {
  * Use `create(RunSchema)` to create a new message.
  */
 export const RunSchema: GenMessage<Run> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 0);
+  messageDesc(file_agentstorage_v1_runs, 1);
 
 /**
  * The request of CreateRun.
@@ -192,6 +269,20 @@ export type CreateRunRequest = Message<"agentstorage.v1.CreateRunRequest"> & {
    * @generated from field: string request_id = 11;
    */
   requestId: string;
+
+  /**
+   * When the run may be claimed at the earliest; at once when absent. Not with record_only.
+   *
+   * @generated from field: google.protobuf.Timestamp run_after = 12;
+   */
+  runAfter?: Timestamp | undefined;
+
+  /**
+   * What happens when the thread is absent. Not with record_only.
+   *
+   * @generated from field: agentstorage.v1.IfNotExists if_not_exists = 13;
+   */
+  ifNotExists: IfNotExists;
 };
 
 /**
@@ -199,7 +290,7 @@ export type CreateRunRequest = Message<"agentstorage.v1.CreateRunRequest"> & {
  * Use `create(CreateRunRequestSchema)` to create a new message.
  */
 export const CreateRunRequestSchema: GenMessage<CreateRunRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 1);
+  messageDesc(file_agentstorage_v1_runs, 2);
 
 /**
  * The response of CreateRun.
@@ -220,7 +311,7 @@ export type CreateRunResponse = Message<"agentstorage.v1.CreateRunResponse"> & {
  * Use `create(CreateRunResponseSchema)` to create a new message.
  */
 export const CreateRunResponseSchema: GenMessage<CreateRunResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 2);
+  messageDesc(file_agentstorage_v1_runs, 3);
 
 /**
  * The request of GetRun.
@@ -255,7 +346,7 @@ export type GetRunRequest = Message<"agentstorage.v1.GetRunRequest"> & {
  * Use `create(GetRunRequestSchema)` to create a new message.
  */
 export const GetRunRequestSchema: GenMessage<GetRunRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 3);
+  messageDesc(file_agentstorage_v1_runs, 4);
 
 /**
  * The response of GetRun.
@@ -276,7 +367,7 @@ export type GetRunResponse = Message<"agentstorage.v1.GetRunResponse"> & {
  * Use `create(GetRunResponseSchema)` to create a new message.
  */
 export const GetRunResponseSchema: GenMessage<GetRunResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 4);
+  messageDesc(file_agentstorage_v1_runs, 5);
 
 /**
  * The request of SearchRuns.
@@ -374,7 +465,7 @@ export type SearchRunsRequest = Message<"agentstorage.v1.SearchRunsRequest"> & {
  * Use `create(SearchRunsRequestSchema)` to create a new message.
  */
 export const SearchRunsRequestSchema: GenMessage<SearchRunsRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 5);
+  messageDesc(file_agentstorage_v1_runs, 6);
 
 /**
  * The response of SearchRuns.
@@ -402,7 +493,7 @@ export type SearchRunsResponse = Message<"agentstorage.v1.SearchRunsResponse"> &
  * Use `create(SearchRunsResponseSchema)` to create a new message.
  */
 export const SearchRunsResponseSchema: GenMessage<SearchRunsResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 6);
+  messageDesc(file_agentstorage_v1_runs, 7);
 
 /**
  * The request of CountRuns.
@@ -458,7 +549,7 @@ export type CountRunsRequest = Message<"agentstorage.v1.CountRunsRequest"> & {
  * Use `create(CountRunsRequestSchema)` to create a new message.
  */
 export const CountRunsRequestSchema: GenMessage<CountRunsRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 7);
+  messageDesc(file_agentstorage_v1_runs, 8);
 
 /**
  * The response of CountRuns.
@@ -479,7 +570,7 @@ export type CountRunsResponse = Message<"agentstorage.v1.CountRunsResponse"> & {
  * Use `create(CountRunsResponseSchema)` to create a new message.
  */
 export const CountRunsResponseSchema: GenMessage<CountRunsResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 8);
+  messageDesc(file_agentstorage_v1_runs, 9);
 
 /**
  * The request of UpdateRun. Fields that are not present stay as they are.
@@ -556,7 +647,7 @@ export type UpdateRunRequest = Message<"agentstorage.v1.UpdateRunRequest"> & {
  * Use `create(UpdateRunRequestSchema)` to create a new message.
  */
 export const UpdateRunRequestSchema: GenMessage<UpdateRunRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 9);
+  messageDesc(file_agentstorage_v1_runs, 10);
 
 /**
  * The response of UpdateRun.
@@ -577,7 +668,7 @@ export type UpdateRunResponse = Message<"agentstorage.v1.UpdateRunResponse"> & {
  * Use `create(UpdateRunResponseSchema)` to create a new message.
  */
 export const UpdateRunResponseSchema: GenMessage<UpdateRunResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 10);
+  messageDesc(file_agentstorage_v1_runs, 11);
 
 /**
  * The request of DeleteRun.
@@ -619,7 +710,7 @@ export type DeleteRunRequest = Message<"agentstorage.v1.DeleteRunRequest"> & {
  * Use `create(DeleteRunRequestSchema)` to create a new message.
  */
 export const DeleteRunRequestSchema: GenMessage<DeleteRunRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 11);
+  messageDesc(file_agentstorage_v1_runs, 12);
 
 /**
  * The response of DeleteRun.
@@ -634,7 +725,7 @@ export type DeleteRunResponse = Message<"agentstorage.v1.DeleteRunResponse"> & {
  * Use `create(DeleteRunResponseSchema)` to create a new message.
  */
 export const DeleteRunResponseSchema: GenMessage<DeleteRunResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 12);
+  messageDesc(file_agentstorage_v1_runs, 13);
 
 /**
  * The request of GetActiveRun.
@@ -662,7 +753,7 @@ export type GetActiveRunRequest = Message<"agentstorage.v1.GetActiveRunRequest">
  * Use `create(GetActiveRunRequestSchema)` to create a new message.
  */
 export const GetActiveRunRequestSchema: GenMessage<GetActiveRunRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 13);
+  messageDesc(file_agentstorage_v1_runs, 14);
 
 /**
  * The response of GetActiveRun.
@@ -683,7 +774,871 @@ export type GetActiveRunResponse = Message<"agentstorage.v1.GetActiveRunResponse
  * Use `create(GetActiveRunResponseSchema)` to create a new message.
  */
 export const GetActiveRunResponseSchema: GenMessage<GetActiveRunResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_runs, 14);
+  messageDesc(file_agentstorage_v1_runs, 15);
+
+/**
+ * The request of CancelRuns.
+ *
+ * @generated from message agentstorage.v1.CancelRunsRequest
+ */
+export type CancelRunsRequest = Message<"agentstorage.v1.CancelRunsRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The runs; all of the thread when empty. Ids that are absent are passed over.
+   *
+   * @generated from field: repeated string run_ids = 2;
+   */
+  runIds: string[];
+
+  /**
+   * The thread; of every thread when empty, which needs run_ids.
+   *
+   * @generated from field: string thread_id = 3;
+   */
+  threadId: string;
+
+  /**
+   * How they are stopped.
+   *
+   * @generated from field: agentstorage.v1.CancelAction action = 4;
+   */
+  action: CancelAction;
+};
+
+/**
+ * Describes the message agentstorage.v1.CancelRunsRequest.
+ * Use `create(CancelRunsRequestSchema)` to create a new message.
+ */
+export const CancelRunsRequestSchema: GenMessage<CancelRunsRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 16);
+
+/**
+ * The response of CancelRuns.
+ *
+ * @generated from message agentstorage.v1.CancelRunsResponse
+ */
+export type CancelRunsResponse = Message<"agentstorage.v1.CancelRunsResponse"> & {
+  /**
+   * The runs that were stopped at once; those of a ROLLBACK are deleted.
+   *
+   * @generated from field: repeated string stopped_run_ids = 1;
+   */
+  stoppedRunIds: string[];
+
+  /**
+   * The runs whose workers are asked to stop.
+   *
+   * @generated from field: repeated string asked_run_ids = 2;
+   */
+  askedRunIds: string[];
+};
+
+/**
+ * Describes the message agentstorage.v1.CancelRunsResponse.
+ * Use `create(CancelRunsResponseSchema)` to create a new message.
+ */
+export const CancelRunsResponseSchema: GenMessage<CancelRunsResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 17);
+
+/**
+ * The request of ClaimRuns.
+ *
+ * @generated from message agentstorage.v1.ClaimRunsRequest
+ */
+export type ClaimRunsRequest = Message<"agentstorage.v1.ClaimRunsRequest"> & {
+  /**
+   * The owner; without one, which needs the right "unscoped", runs of every owner are claimed.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * Who claims.
+   *
+   * @generated from field: string worker_id = 2;
+   */
+  workerId: string;
+
+  /**
+   * The most runs; 0 for 1.
+   *
+   * @generated from field: int32 limit = 3;
+   */
+  limit: number;
+
+  /**
+   * How long to wait for a run when there is none, in seconds; less when the call has less time.
+   *
+   * @generated from field: double wait_seconds = 4;
+   */
+  waitSeconds: number;
+
+  /**
+   * How long the lease lasts, in seconds; 0 for 30.
+   *
+   * @generated from field: double lease_seconds = 5;
+   */
+  leaseSeconds: number;
+};
+
+/**
+ * Describes the message agentstorage.v1.ClaimRunsRequest.
+ * Use `create(ClaimRunsRequestSchema)` to create a new message.
+ */
+export const ClaimRunsRequestSchema: GenMessage<ClaimRunsRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 18);
+
+/**
+ * ClaimedRun is a run that is leased.
+ *
+ * @generated from message agentstorage.v1.ClaimedRun
+ */
+export type ClaimedRun = Message<"agentstorage.v1.ClaimedRun"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: agentstorage.v1.Run run = 1;
+   */
+  run?: Run | undefined;
+
+  /**
+   * Its owner; empty for none.
+   *
+   * @generated from field: string owner_id = 2;
+   */
+  ownerId: string;
+
+  /**
+   * What the worker shows for every call about the run. A later claim of it has a greater one.
+   *
+   * @generated from field: int64 lease_token = 3;
+   */
+  leaseToken: bigint;
+};
+
+/**
+ * Describes the message agentstorage.v1.ClaimedRun.
+ * Use `create(ClaimedRunSchema)` to create a new message.
+ */
+export const ClaimedRunSchema: GenMessage<ClaimedRun> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 19);
+
+/**
+ * The response of ClaimRuns.
+ *
+ * @generated from message agentstorage.v1.ClaimRunsResponse
+ */
+export type ClaimRunsResponse = Message<"agentstorage.v1.ClaimRunsResponse"> & {
+  /**
+   * The runs; none when the wait is over.
+   *
+   * @generated from field: repeated agentstorage.v1.ClaimedRun runs = 1;
+   */
+  runs: ClaimedRun[];
+};
+
+/**
+ * Describes the message agentstorage.v1.ClaimRunsResponse.
+ * Use `create(ClaimRunsResponseSchema)` to create a new message.
+ */
+export const ClaimRunsResponseSchema: GenMessage<ClaimRunsResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 20);
+
+/**
+ * The request of HeartbeatRun.
+ *
+ * @generated from message agentstorage.v1.HeartbeatRunRequest
+ */
+export type HeartbeatRunRequest = Message<"agentstorage.v1.HeartbeatRunRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The run.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The token.
+   *
+   * @generated from field: int64 lease_token = 3;
+   */
+  leaseToken: bigint;
+
+  /**
+   * How long the lease lasts from now, in seconds; 0 for 30.
+   *
+   * @generated from field: double lease_seconds = 4;
+   */
+  leaseSeconds: number;
+};
+
+/**
+ * Describes the message agentstorage.v1.HeartbeatRunRequest.
+ * Use `create(HeartbeatRunRequestSchema)` to create a new message.
+ */
+export const HeartbeatRunRequestSchema: GenMessage<HeartbeatRunRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 21);
+
+/**
+ * The response of HeartbeatRun.
+ *
+ * @generated from message agentstorage.v1.HeartbeatRunResponse
+ */
+export type HeartbeatRunResponse = Message<"agentstorage.v1.HeartbeatRunResponse"> & {
+  /**
+   * When the lease lapses.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 1;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * How the worker is to stop the run; UNSPECIFIED while it may go on.
+   *
+   * @generated from field: agentstorage.v1.CancelAction cancel = 2;
+   */
+  cancel: CancelAction;
+};
+
+/**
+ * Describes the message agentstorage.v1.HeartbeatRunResponse.
+ * Use `create(HeartbeatRunResponseSchema)` to create a new message.
+ */
+export const HeartbeatRunResponseSchema: GenMessage<HeartbeatRunResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 22);
+
+/**
+ * The request of FinishRun.
+ *
+ * @generated from message agentstorage.v1.FinishRunRequest
+ */
+export type FinishRunRequest = Message<"agentstorage.v1.FinishRunRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The run.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The token.
+   *
+   * @generated from field: int64 lease_token = 3;
+   */
+  leaseToken: bigint;
+
+  /**
+   * The final status: SUCCESS, ERROR, TIMEOUT or INTERRUPTED. SUCCESS leaves the thread IDLE, INTERRUPTED leaves it INTERRUPTED, the others
+   * leave it in ERROR.
+   *
+   * @generated from field: agentstorage.v1.RunStatus status = 4;
+   */
+  status: RunStatus;
+
+  /**
+   * JSON object that replaces the thread's values; they stay when empty.
+   *
+   * @generated from field: string values = 5;
+   */
+  values: string;
+
+  /**
+   * JSON object that replaces the thread's interrupts; when empty there are none.
+   *
+   * @generated from field: string interrupts = 6;
+   */
+  interrupts: string;
+
+  /**
+   * JSON: how the run failed, for the run and its thread; none when empty.
+   *
+   * @generated from field: string error = 7;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message agentstorage.v1.FinishRunRequest.
+ * Use `create(FinishRunRequestSchema)` to create a new message.
+ */
+export const FinishRunRequestSchema: GenMessage<FinishRunRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 23);
+
+/**
+ * The response of FinishRun.
+ *
+ * @generated from message agentstorage.v1.FinishRunResponse
+ */
+export type FinishRunResponse = Message<"agentstorage.v1.FinishRunResponse"> & {
+  /**
+   * The run; absent when it was rolled back.
+   *
+   * @generated from field: agentstorage.v1.Run run = 1;
+   */
+  run?: Run | undefined;
+};
+
+/**
+ * Describes the message agentstorage.v1.FinishRunResponse.
+ * Use `create(FinishRunResponseSchema)` to create a new message.
+ */
+export const FinishRunResponseSchema: GenMessage<FinishRunResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 24);
+
+/**
+ * The request of ReleaseRun.
+ *
+ * @generated from message agentstorage.v1.ReleaseRunRequest
+ */
+export type ReleaseRunRequest = Message<"agentstorage.v1.ReleaseRunRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The run.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The token.
+   *
+   * @generated from field: int64 lease_token = 3;
+   */
+  leaseToken: bigint;
+
+  /**
+   * How long the run is not to be claimed again, in seconds.
+   *
+   * @generated from field: double delay_seconds = 4;
+   */
+  delaySeconds: number;
+};
+
+/**
+ * Describes the message agentstorage.v1.ReleaseRunRequest.
+ * Use `create(ReleaseRunRequestSchema)` to create a new message.
+ */
+export const ReleaseRunRequestSchema: GenMessage<ReleaseRunRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 25);
+
+/**
+ * The response of ReleaseRun.
+ *
+ * @generated from message agentstorage.v1.ReleaseRunResponse
+ */
+export type ReleaseRunResponse = Message<"agentstorage.v1.ReleaseRunResponse"> & {
+};
+
+/**
+ * Describes the message agentstorage.v1.ReleaseRunResponse.
+ * Use `create(ReleaseRunResponseSchema)` to create a new message.
+ */
+export const ReleaseRunResponseSchema: GenMessage<ReleaseRunResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 26);
+
+/**
+ * RunEvent is an entry of a run's log.
+ *
+ * @generated from message agentstorage.v1.RunEvent
+ */
+export type RunEvent = Message<"agentstorage.v1.RunEvent"> & {
+  /**
+   * The run.
+   *
+   * @generated from field: string run_id = 1;
+   */
+  runId: string;
+
+  /**
+   * Its place in the log of the run: 1, 2, 3 and so on, without a gap.
+   *
+   * @generated from field: int64 sequence = 2;
+   */
+  sequence: bigint;
+
+  /**
+   * Its place among the events of all runs; those of a thread are in this order.
+   *
+   * @generated from field: int64 position = 3;
+   */
+  position: bigint;
+
+  /**
+   * The kind of event, in the worker's words.
+   *
+   * @generated from field: string type = 4;
+   */
+  type: string;
+
+  /**
+   * What happened, in the worker's form.
+   *
+   * @generated from field: bytes data = 5;
+   */
+  data: Uint8Array;
+
+  /**
+   * The attempt that it belongs to.
+   *
+   * @generated from field: int32 attempt = 6;
+   */
+  attempt: number;
+
+  /**
+   * When it was appended.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 7;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * The final status of the run: present in the end marker alone, which the server appends. That is the last event, unless the run is
+   * started again by force.
+   *
+   * @generated from field: agentstorage.v1.RunStatus end = 8;
+   */
+  end: RunStatus;
+};
+
+/**
+ * Describes the message agentstorage.v1.RunEvent.
+ * Use `create(RunEventSchema)` to create a new message.
+ */
+export const RunEventSchema: GenMessage<RunEvent> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 27);
+
+/**
+ * NewRunEvent is an event to append.
+ *
+ * @generated from message agentstorage.v1.NewRunEvent
+ */
+export type NewRunEvent = Message<"agentstorage.v1.NewRunEvent"> & {
+  /**
+   * The kind of event.
+   *
+   * @generated from field: string type = 1;
+   */
+  type: string;
+
+  /**
+   * What happened; up to the server's limit of a blob.
+   *
+   * @generated from field: bytes data = 2;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message agentstorage.v1.NewRunEvent.
+ * Use `create(NewRunEventSchema)` to create a new message.
+ */
+export const NewRunEventSchema: GenMessage<NewRunEvent> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 28);
+
+/**
+ * The request of AppendRunEvents.
+ *
+ * @generated from message agentstorage.v1.AppendRunEventsRequest
+ */
+export type AppendRunEventsRequest = Message<"agentstorage.v1.AppendRunEventsRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The run.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The token.
+   *
+   * @generated from field: int64 lease_token = 3;
+   */
+  leaseToken: bigint;
+
+  /**
+   * The sequence of the first event: one more than the run's last_sequence.
+   *
+   * @generated from field: int64 first_sequence = 4;
+   */
+  firstSequence: bigint;
+
+  /**
+   * The events.
+   *
+   * @generated from field: repeated agentstorage.v1.NewRunEvent events = 5;
+   */
+  events: NewRunEvent[];
+};
+
+/**
+ * Describes the message agentstorage.v1.AppendRunEventsRequest.
+ * Use `create(AppendRunEventsRequestSchema)` to create a new message.
+ */
+export const AppendRunEventsRequestSchema: GenMessage<AppendRunEventsRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 29);
+
+/**
+ * The response of AppendRunEvents.
+ *
+ * @generated from message agentstorage.v1.AppendRunEventsResponse
+ */
+export type AppendRunEventsResponse = Message<"agentstorage.v1.AppendRunEventsResponse"> & {
+  /**
+   * The sequence of the last event.
+   *
+   * @generated from field: int64 last_sequence = 1;
+   */
+  lastSequence: bigint;
+};
+
+/**
+ * Describes the message agentstorage.v1.AppendRunEventsResponse.
+ * Use `create(AppendRunEventsResponseSchema)` to create a new message.
+ */
+export const AppendRunEventsResponseSchema: GenMessage<AppendRunEventsResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 30);
+
+/**
+ * The request of StreamRunEvents.
+ *
+ * @generated from message agentstorage.v1.StreamRunEventsRequest
+ */
+export type StreamRunEventsRequest = Message<"agentstorage.v1.StreamRunEventsRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The run; or else the thread.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * The thread, for the events of all its runs.
+   *
+   * @generated from field: string thread_id = 3;
+   */
+  threadId: string;
+
+  /**
+   * The place after which events are streamed: a sequence of the run, a position of the thread. 0 for all, -1 for those to come alone.
+   *
+   * @generated from field: int64 after = 4;
+   */
+  after: bigint;
+};
+
+/**
+ * Describes the message agentstorage.v1.StreamRunEventsRequest.
+ * Use `create(StreamRunEventsRequestSchema)` to create a new message.
+ */
+export const StreamRunEventsRequestSchema: GenMessage<StreamRunEventsRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 31);
+
+/**
+ * The response of StreamRunEvents.
+ *
+ * @generated from message agentstorage.v1.StreamRunEventsResponse
+ */
+export type StreamRunEventsResponse = Message<"agentstorage.v1.StreamRunEventsResponse"> & {
+  /**
+   * The next events, in order.
+   *
+   * @generated from field: repeated agentstorage.v1.RunEvent events = 1;
+   */
+  events: RunEvent[];
+
+  /**
+   * Of the stream of a run: how its worker is asked to stop it, as soon as it is.
+   *
+   * @generated from field: agentstorage.v1.CancelAction cancel = 2;
+   */
+  cancel: CancelAction;
+
+  /**
+   * With the last message of the stream of a run: the run, whose status is final.
+   *
+   * @generated from field: agentstorage.v1.Run run = 3;
+   */
+  run?: Run | undefined;
+};
+
+/**
+ * Describes the message agentstorage.v1.StreamRunEventsResponse.
+ * Use `create(StreamRunEventsResponseSchema)` to create a new message.
+ */
+export const StreamRunEventsResponseSchema: GenMessage<StreamRunEventsResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 32);
+
+/**
+ * The request of WaitRun.
+ *
+ * @generated from message agentstorage.v1.WaitRunRequest
+ */
+export type WaitRunRequest = Message<"agentstorage.v1.WaitRunRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The run.
+   *
+   * @generated from field: string run_id = 2;
+   */
+  runId: string;
+
+  /**
+   * How long to wait, in seconds; less when the call has less time.
+   *
+   * @generated from field: double wait_seconds = 3;
+   */
+  waitSeconds: number;
+};
+
+/**
+ * Describes the message agentstorage.v1.WaitRunRequest.
+ * Use `create(WaitRunRequestSchema)` to create a new message.
+ */
+export const WaitRunRequestSchema: GenMessage<WaitRunRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 33);
+
+/**
+ * The response of WaitRun.
+ *
+ * @generated from message agentstorage.v1.WaitRunResponse
+ */
+export type WaitRunResponse = Message<"agentstorage.v1.WaitRunResponse"> & {
+  /**
+   * The run; its status is final, or the wait was over before.
+   *
+   * @generated from field: agentstorage.v1.Run run = 1;
+   */
+  run?: Run | undefined;
+};
+
+/**
+ * Describes the message agentstorage.v1.WaitRunResponse.
+ * Use `create(WaitRunResponseSchema)` to create a new message.
+ */
+export const WaitRunResponseSchema: GenMessage<WaitRunResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 34);
+
+/**
+ * The request of GetRunStats.
+ *
+ * @generated from message agentstorage.v1.GetRunStatsRequest
+ */
+export type GetRunStatsRequest = Message<"agentstorage.v1.GetRunStatsRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+};
+
+/**
+ * Describes the message agentstorage.v1.GetRunStatsRequest.
+ * Use `create(GetRunStatsRequestSchema)` to create a new message.
+ */
+export const GetRunStatsRequestSchema: GenMessage<GetRunStatsRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 35);
+
+/**
+ * RunsOfStatus is how many runs have a status.
+ *
+ * @generated from message agentstorage.v1.RunsOfStatus
+ */
+export type RunsOfStatus = Message<"agentstorage.v1.RunsOfStatus"> & {
+  /**
+   * The status; UNSPECIFIED for those that this version does not know.
+   *
+   * @generated from field: agentstorage.v1.RunStatus status = 1;
+   */
+  status: RunStatus;
+
+  /**
+   * The runs.
+   *
+   * @generated from field: int64 count = 2;
+   */
+  count: bigint;
+};
+
+/**
+ * Describes the message agentstorage.v1.RunsOfStatus.
+ * Use `create(RunsOfStatusSchema)` to create a new message.
+ */
+export const RunsOfStatusSchema: GenMessage<RunsOfStatus> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 36);
+
+/**
+ * The response of GetRunStats.
+ *
+ * @generated from message agentstorage.v1.GetRunStatsResponse
+ */
+export type GetRunStatsResponse = Message<"agentstorage.v1.GetRunStatsResponse"> & {
+  /**
+   * The runs by status, those that are there of it.
+   *
+   * @generated from field: repeated agentstorage.v1.RunsOfStatus runs = 1;
+   */
+  runs: RunsOfStatus[];
+
+  /**
+   * The queued runs that are due, whether their threads are free or not.
+   *
+   * @generated from field: int64 due = 2;
+   */
+  due: bigint;
+
+  /**
+   * The queued runs that are not due yet.
+   *
+   * @generated from field: int64 delayed = 3;
+   */
+  delayed: bigint;
+
+  /**
+   * The runs that are leased.
+   *
+   * @generated from field: int64 leased = 4;
+   */
+  leased: bigint;
+
+  /**
+   * How long the due run that waits longest has waited, in seconds.
+   *
+   * @generated from field: double oldest_wait_seconds = 5;
+   */
+  oldestWaitSeconds: number;
+
+  /**
+   * The crons whose next tick has come.
+   *
+   * @generated from field: int64 crons_due = 6;
+   */
+  cronsDue: bigint;
+
+  /**
+   * How often runs of any owner have been claimed since the database was made: the difference of two calls makes a rate.
+   *
+   * @generated from field: int64 claims = 7;
+   */
+  claims: bigint;
+};
+
+/**
+ * Describes the message agentstorage.v1.GetRunStatsResponse.
+ * Use `create(GetRunStatsResponseSchema)` to create a new message.
+ */
+export const GetRunStatsResponseSchema: GenMessage<GetRunStatsResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 37);
+
+/**
+ * The request of SweepRuns.
+ *
+ * @generated from message agentstorage.v1.SweepRunsRequest
+ */
+export type SweepRunsRequest = Message<"agentstorage.v1.SweepRunsRequest"> & {
+  /**
+   * The owner.
+   *
+   * @generated from field: optional string owner_id = 1;
+   */
+  ownerId?: string | undefined;
+
+  /**
+   * The most runs; 0 for 100.
+   *
+   * @generated from field: int32 limit = 2;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message agentstorage.v1.SweepRunsRequest.
+ * Use `create(SweepRunsRequestSchema)` to create a new message.
+ */
+export const SweepRunsRequestSchema: GenMessage<SweepRunsRequest> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 38);
+
+/**
+ * The response of SweepRuns.
+ *
+ * @generated from message agentstorage.v1.SweepRunsResponse
+ */
+export type SweepRunsResponse = Message<"agentstorage.v1.SweepRunsResponse"> & {
+  /**
+   * Runs that are pending again.
+   *
+   * @generated from field: int64 requeued = 1;
+   */
+  requeued: bigint;
+
+  /**
+   * Runs that ended in ERROR.
+   *
+   * @generated from field: int64 failed = 2;
+   */
+  failed: bigint;
+
+  /**
+   * Runs that were to stop, and are stopped.
+   *
+   * @generated from field: int64 stopped = 3;
+   */
+  stopped: bigint;
+};
+
+/**
+ * Describes the message agentstorage.v1.SweepRunsResponse.
+ * Use `create(SweepRunsResponseSchema)` to create a new message.
+ */
+export const SweepRunsResponseSchema: GenMessage<SweepRunsResponse> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_runs, 39);
 
 /**
  * The status of a run.
@@ -775,14 +1730,14 @@ export enum MultitaskStrategy {
   ENQUEUE = 2,
 
   /**
-   * The other run is stopped. For now only recorded: CreateRun takes it with record_only.
+   * The new run waits, and the others are cancelled with CANCEL_ACTION_INTERRUPT.
    *
    * @generated from enum value: MULTITASK_STRATEGY_INTERRUPT = 3;
    */
   INTERRUPT = 3,
 
   /**
-   * The other run is stopped and undone. For now only recorded: CreateRun takes it with record_only.
+   * The new run waits, and the others are cancelled with CANCEL_ACTION_ROLLBACK.
    *
    * @generated from enum value: MULTITASK_STRATEGY_ROLLBACK = 4;
    */
@@ -794,6 +1749,40 @@ export enum MultitaskStrategy {
  */
 export const MultitaskStrategySchema: GenEnum<MultitaskStrategy> = /*@__PURE__*/
   enumDesc(file_agentstorage_v1_runs, 1);
+
+/**
+ * How a run is stopped.
+ *
+ * @generated from enum agentstorage.v1.CancelAction
+ */
+export enum CancelAction {
+  /**
+   * In a request stands for INTERRUPT, in a response for none.
+   *
+   * @generated from enum value: CANCEL_ACTION_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It becomes INTERRUPTED.
+   *
+   * @generated from enum value: CANCEL_ACTION_INTERRUPT = 1;
+   */
+  INTERRUPT = 1,
+
+  /**
+   * It is deleted with its events and checkpoints.
+   *
+   * @generated from enum value: CANCEL_ACTION_ROLLBACK = 2;
+   */
+  ROLLBACK = 2,
+}
+
+/**
+ * Describes the enum agentstorage.v1.CancelAction.
+ */
+export const CancelActionSchema: GenEnum<CancelAction> = /*@__PURE__*/
+  enumDesc(file_agentstorage_v1_runs, 2);
 
 /**
  * RunSort is what a search of runs is ordered by; ties by run_id.
@@ -841,17 +1830,56 @@ export enum RunSort {
  * Describes the enum agentstorage.v1.RunSort.
  */
 export const RunSortSchema: GenEnum<RunSort> = /*@__PURE__*/
-  enumDesc(file_agentstorage_v1_runs, 2);
+  enumDesc(file_agentstorage_v1_runs, 3);
 
 /**
- * RunService keeps runs, executions of an assistant on a thread. Runs of a thread whose visibility is READ_BY_ID are readable by
- * every owner that names the run or the thread.
+ * What CreateRun does when the thread is absent.
+ *
+ * @generated from enum agentstorage.v1.IfNotExists
+ */
+export enum IfNotExists {
+  /**
+   * Stands for REJECT.
+   *
+   * @generated from enum value: IF_NOT_EXISTS_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The call fails with NOT_FOUND.
+   *
+   * @generated from enum value: IF_NOT_EXISTS_REJECT = 1;
+   */
+  REJECT = 1,
+
+  /**
+   * The thread is created, in the same transaction.
+   *
+   * @generated from enum value: IF_NOT_EXISTS_CREATE = 2;
+   */
+  CREATE = 2,
+}
+
+/**
+ * Describes the enum agentstorage.v1.IfNotExists.
+ */
+export const IfNotExistsSchema: GenEnum<IfNotExists> = /*@__PURE__*/
+  enumDesc(file_agentstorage_v1_runs, 4);
+
+/**
+ * RunService keeps runs, executions of an assistant on a thread, and hands them out to workers. Runs of a thread whose visibility is
+ * READ_BY_ID are readable, with their events, by every owner that names the run or the thread.
+ *
+ * A run that CreateRun admits is queued: ClaimRuns leases it to one worker, which says by HeartbeatRun that it is still at it and by
+ * FinishRun how it ended. Its lease token is what the worker shows for each of these; a token that another claim has replaced, or whose
+ * lease has lapsed, is stale: FAILED_PRECONDITION (LEASE_LOST), and nothing changes. Times are the database's.
+ * Runs that record_only wrote are never claimed.
  *
  * @generated from service agentstorage.v1.RunService
  */
 export const RunService: GenService<{
   /**
-   * Creates a run and makes its thread BUSY, in one transaction; with record_only it only writes the row.
+   * Admits a run by its strategy and makes its thread BUSY, in one transaction; with record_only it only writes the row.
    * NOT_FOUND when the thread or the assistant is absent; FAILED_PRECONDITION when the strategy is REJECT and the thread has a run
    * pending or running; ALREADY_EXISTS when the id is taken (see IfExists). Idempotent when it carries a run_id.
    *
@@ -893,8 +1921,8 @@ export const RunService: GenService<{
     output: typeof CountRunsResponseSchema;
   },
   /**
-   * Changes the named fields. NOT_FOUND; ABORTED when the status is none of expected_status; FAILED_PRECONDITION when it would
-   * leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
+   * Changes the named fields. A status other than RUNNING ends the lease. NOT_FOUND; ABORTED when the status is none of
+   * expected_status; FAILED_PRECONDITION when it would leave a final status (SUCCESS, ERROR, TIMEOUT, INTERRUPTED) without force.
    *
    * @generated from rpc agentstorage.v1.RunService.UpdateRun
    */
@@ -922,6 +1950,114 @@ export const RunService: GenService<{
     methodKind: "unary";
     input: typeof GetActiveRunRequestSchema;
     output: typeof GetActiveRunResponseSchema;
+  },
+  /**
+   * Stops runs that are pending or running. One that is leased is asked to stop; any other is stopped at once. Others stay as they are.
+   * NOT_FOUND when the thread is absent. Idempotent.
+   *
+   * @generated from rpc agentstorage.v1.RunService.CancelRuns
+   */
+  cancelRuns: {
+    methodKind: "unary";
+    input: typeof CancelRunsRequestSchema;
+    output: typeof CancelRunsResponseSchema;
+  },
+  /**
+   * Leases due runs to a worker: those that are pending longest, one of a thread, of threads that have none running. Waits for one when
+   * there is none. Each claim counts as an attempt.
+   *
+   * @generated from rpc agentstorage.v1.RunService.ClaimRuns
+   */
+  claimRuns: {
+    methodKind: "unary";
+    input: typeof ClaimRunsRequestSchema;
+    output: typeof ClaimRunsResponseSchema;
+  },
+  /**
+   * Renews a lease, and tells whether the run is to stop. NOT_FOUND; FAILED_PRECONDITION for a stale token. Idempotent.
+   *
+   * @generated from rpc agentstorage.v1.RunService.HeartbeatRun
+   */
+  heartbeatRun: {
+    methodKind: "unary";
+    input: typeof HeartbeatRunRequestSchema;
+    output: typeof HeartbeatRunResponseSchema;
+  },
+  /**
+   * Ends a run with its final status, and writes what it left on its thread, in one transaction. The thread stays BUSY while another run
+   * of it is in flight. A run that was to be rolled back is deleted with its checkpoints, whatever the status, and its thread's values
+   * stay. NOT_FOUND, also for one that this call rolled back before; FAILED_PRECONDITION for a stale token. Idempotent.
+   *
+   * @generated from rpc agentstorage.v1.RunService.FinishRun
+   */
+  finishRun: {
+    methodKind: "unary";
+    input: typeof FinishRunRequestSchema;
+    output: typeof FinishRunResponseSchema;
+  },
+  /**
+   * Gives a run back, so that another worker can claim it; one that was to stop is stopped. NOT_FOUND; FAILED_PRECONDITION for a stale
+   * token. Idempotent.
+   *
+   * @generated from rpc agentstorage.v1.RunService.ReleaseRun
+   */
+  releaseRun: {
+    methodKind: "unary";
+    input: typeof ReleaseRunRequestSchema;
+    output: typeof ReleaseRunResponseSchema;
+  },
+  /**
+   * Adds events to the log of a leased run, all or none. NOT_FOUND; FAILED_PRECONDITION for a stale token; ABORTED (SEQUENCE_MISMATCH)
+   * when first_sequence does not follow the last event. Idempotent: what is there already is not added again.
+   *
+   * @generated from rpc agentstorage.v1.RunService.AppendRunEvents
+   */
+  appendRunEvents: {
+    methodKind: "unary";
+    input: typeof AppendRunEventsRequestSchema;
+    output: typeof AppendRunEventsResponseSchema;
+  },
+  /**
+   * Streams the events of a run, or of all runs of a thread, those that are there and then those that come. That of a run ends after its
+   * end marker; that of a thread goes on. NOT_FOUND; OUT_OF_RANGE when events after the place are deleted by now.
+   *
+   * @generated from rpc agentstorage.v1.RunService.StreamRunEvents
+   */
+  streamRunEvents: {
+    methodKind: "server_streaming";
+    input: typeof StreamRunEventsRequestSchema;
+    output: typeof StreamRunEventsResponseSchema;
+  },
+  /**
+   * Waits until a run's status is final. NOT_FOUND, also when it is deleted meanwhile.
+   *
+   * @generated from rpc agentstorage.v1.RunService.WaitRun
+   */
+  waitRun: {
+    methodKind: "unary";
+    input: typeof WaitRunRequestSchema;
+    output: typeof WaitRunResponseSchema;
+  },
+  /**
+   * Says how the queue stands.
+   *
+   * @generated from rpc agentstorage.v1.RunService.GetRunStats
+   */
+  getRunStats: {
+    methodKind: "unary";
+    input: typeof GetRunStatsRequestSchema;
+    output: typeof GetRunStatsResponseSchema;
+  },
+  /**
+   * Takes back leases that have lapsed: the runs are pending again, or, when as many lapsed as may, end in ERROR. Servers do so by
+   * themselves every few seconds. Idempotent.
+   *
+   * @generated from rpc agentstorage.v1.RunService.SweepRuns
+   */
+  sweepRuns: {
+    methodKind: "unary";
+    input: typeof SweepRunsRequestSchema;
+    output: typeof SweepRunsResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_agentstorage_v1_runs, 0);

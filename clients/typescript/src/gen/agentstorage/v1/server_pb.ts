@@ -13,7 +13,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file agentstorage/v1/server.proto.
  */
 export const file_agentstorage_v1_server: GenFile = /*@__PURE__*/
-  fileDesc("ChxhZ2VudHN0b3JhZ2UvdjEvc2VydmVyLnByb3RvEg9hZ2VudHN0b3JhZ2UudjEi+wEKBkxpbWl0cxIVCg1tZXNzYWdlX2J5dGVzGAEgASgDEhIKCmpzb25fYnl0ZXMYAiABKAMSEgoKanNvbl9kZXB0aBgDIAEoBRIYChBuYW1lc3BhY2VfbGFiZWxzGAQgASgFEhAKCGlkX2J5dGVzGAUgASgFEhEKCXBhZ2Vfc2l6ZRgGIAEoBRIYChBiYXRjaF9vcGVyYXRpb25zGAcgASgFEhQKDGNhbGxfc2Vjb25kcxgIIAEoARIXCg9jYWxsc19pbl9mbGlnaHQYCSABKAUSFgoOZXhjaGFuZ2VfY2FsbHMYCiABKAUSEgoKYmxvYl9ieXRlcxgLIAEoAyJRCgtQb29sRmlndXJlcxIMCgRzaXplGAEgASgFEhAKCG1heF9zaXplGAIgASgFEhEKCWF2YWlsYWJsZRgDIAEoBRIPCgd3YWl0aW5nGAQgASgFIhYKFEdldFNlcnZlckluZm9SZXF1ZXN0Ir0BChVHZXRTZXJ2ZXJJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIPCgdiYWNrZW5kGAIgASgJEhcKD3NjaGVtYV9yZXZpc2lvbhgDIAEoBRIUCgxjYXBhYmlsaXRpZXMYBCADKAkSJwoGbGltaXRzGAUgASgLMhcuYWdlbnRzdG9yYWdlLnYxLkxpbWl0cxIqCgRwb29sGAYgASgLMhwuYWdlbnRzdG9yYWdlLnYxLlBvb2xGaWd1cmVzIkkKD1RydW5jYXRlUmVxdWVzdBI2CglyZXNvdXJjZXMYASADKA4yGS5hZ2VudHN0b3JhZ2UudjEuUmVzb3VyY2VCCIrnGAQIASAKIhIKEFRydW5jYXRlUmVzcG9uc2Uy2AEKDVNlcnZlclNlcnZpY2USaQoNR2V0U2VydmVySW5mbxIlLmFnZW50c3RvcmFnZS52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBomLmFnZW50c3RvcmFnZS52MS5HZXRTZXJ2ZXJJbmZvUmVzcG9uc2UiCZACAYrnGAIIAhJcCghUcnVuY2F0ZRIgLmFnZW50c3RvcmFnZS52MS5UcnVuY2F0ZVJlcXVlc3QaIS5hZ2VudHN0b3JhZ2UudjEuVHJ1bmNhdGVSZXNwb25zZSILkAICiucYBAgCEAFiBnByb3RvMw", [file_agentstorage_v1_common, file_agentstorage_v1_options]);
+  fileDesc("ChxhZ2VudHN0b3JhZ2UvdjEvc2VydmVyLnByb3RvEg9hZ2VudHN0b3JhZ2UudjEi+wEKBkxpbWl0cxIVCg1tZXNzYWdlX2J5dGVzGAEgASgDEhIKCmpzb25fYnl0ZXMYAiABKAMSEgoKanNvbl9kZXB0aBgDIAEoBRIYChBuYW1lc3BhY2VfbGFiZWxzGAQgASgFEhAKCGlkX2J5dGVzGAUgASgFEhEKCXBhZ2Vfc2l6ZRgGIAEoBRIYChBiYXRjaF9vcGVyYXRpb25zGAcgASgFEhQKDGNhbGxfc2Vjb25kcxgIIAEoARIXCg9jYWxsc19pbl9mbGlnaHQYCSABKAUSFgoOZXhjaGFuZ2VfY2FsbHMYCiABKAUSEgoKYmxvYl9ieXRlcxgLIAEoAyJRCgtQb29sRmlndXJlcxIMCgRzaXplGAEgASgFEhAKCG1heF9zaXplGAIgASgFEhEKCWF2YWlsYWJsZRgDIAEoBRIPCgd3YWl0aW5nGAQgASgFImgKDU1ldGhvZEZpZ3VyZXMSDgoGbWV0aG9kGAEgASgJEg0KBWNhbGxzGAIgASgDEg4KBmZhaWxlZBgDIAEoAxIPCgdzZWNvbmRzGAQgASgBEhcKD2xvbmdlc3Rfc2Vjb25kcxgFIAEoASIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCLuAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHYmFja2VuZBgCIAEoCRIXCg9zY2hlbWFfcmV2aXNpb24YAyABKAUSFAoMY2FwYWJpbGl0aWVzGAQgAygJEicKBmxpbWl0cxgFIAEoCzIXLmFnZW50c3RvcmFnZS52MS5MaW1pdHMSKgoEcG9vbBgGIAEoCzIcLmFnZW50c3RvcmFnZS52MS5Qb29sRmlndXJlcxIvCgdtZXRob2RzGAcgAygLMh4uYWdlbnRzdG9yYWdlLnYxLk1ldGhvZEZpZ3VyZXMiSQoPVHJ1bmNhdGVSZXF1ZXN0EjYKCXJlc291cmNlcxgBIAMoDjIZLmFnZW50c3RvcmFnZS52MS5SZXNvdXJjZUIIiucYBAgBIAoiEgoQVHJ1bmNhdGVSZXNwb25zZTLYAQoNU2VydmVyU2VydmljZRJpCg1HZXRTZXJ2ZXJJbmZvEiUuYWdlbnRzdG9yYWdlLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiYuYWdlbnRzdG9yYWdlLnYxLkdldFNlcnZlckluZm9SZXNwb25zZSIJkAIBiucYAggCElwKCFRydW5jYXRlEiAuYWdlbnRzdG9yYWdlLnYxLlRydW5jYXRlUmVxdWVzdBohLmFnZW50c3RvcmFnZS52MS5UcnVuY2F0ZVJlc3BvbnNlIguQAgKK5xgECAIQAWIGcHJvdG8z", [file_agentstorage_v1_common, file_agentstorage_v1_options]);
 
 /**
  * Limits is what a request may hold.
@@ -149,6 +149,55 @@ export const PoolFiguresSchema: GenMessage<PoolFigures> = /*@__PURE__*/
   messageDesc(file_agentstorage_v1_server, 1);
 
 /**
+ * MethodFigures says how the calls of a method went in the process that answers, since it started.
+ *
+ * @generated from message agentstorage.v1.MethodFigures
+ */
+export type MethodFigures = Message<"agentstorage.v1.MethodFigures"> & {
+  /**
+   * The name, such as "agentstorage.v1.ThreadService/GetThread".
+   *
+   * @generated from field: string method = 1;
+   */
+  method: string;
+
+  /**
+   * The calls that ended.
+   *
+   * @generated from field: int64 calls = 2;
+   */
+  calls: bigint;
+
+  /**
+   * Those of them that failed. A client that leaves a stream, or a call that waits, is no failure.
+   *
+   * @generated from field: int64 failed = 3;
+   */
+  failed: bigint;
+
+  /**
+   * The time that they took together, in seconds; of methods that wait, their wait too.
+   *
+   * @generated from field: double seconds = 4;
+   */
+  seconds: number;
+
+  /**
+   * The time that the longest of them took, in seconds.
+   *
+   * @generated from field: double longest_seconds = 5;
+   */
+  longestSeconds: number;
+};
+
+/**
+ * Describes the message agentstorage.v1.MethodFigures.
+ * Use `create(MethodFiguresSchema)` to create a new message.
+ */
+export const MethodFiguresSchema: GenMessage<MethodFigures> = /*@__PURE__*/
+  messageDesc(file_agentstorage_v1_server, 2);
+
+/**
  * The request of GetServerInfo.
  *
  * @generated from message agentstorage.v1.GetServerInfoRequest
@@ -161,7 +210,7 @@ export type GetServerInfoRequest = Message<"agentstorage.v1.GetServerInfoRequest
  * Use `create(GetServerInfoRequestSchema)` to create a new message.
  */
 export const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_server, 2);
+  messageDesc(file_agentstorage_v1_server, 3);
 
 /**
  * The response of GetServerInfo.
@@ -210,6 +259,13 @@ export type GetServerInfoResponse = Message<"agentstorage.v1.GetServerInfoRespon
    * @generated from field: agentstorage.v1.PoolFigures pool = 6;
    */
   pool?: PoolFigures | undefined;
+
+  /**
+   * The methods that were called.
+   *
+   * @generated from field: repeated agentstorage.v1.MethodFigures methods = 7;
+   */
+  methods: MethodFigures[];
 };
 
 /**
@@ -217,7 +273,7 @@ export type GetServerInfoResponse = Message<"agentstorage.v1.GetServerInfoRespon
  * Use `create(GetServerInfoResponseSchema)` to create a new message.
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_server, 3);
+  messageDesc(file_agentstorage_v1_server, 4);
 
 /**
  * The request of Truncate.
@@ -238,7 +294,7 @@ export type TruncateRequest = Message<"agentstorage.v1.TruncateRequest"> & {
  * Use `create(TruncateRequestSchema)` to create a new message.
  */
 export const TruncateRequestSchema: GenMessage<TruncateRequest> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_server, 4);
+  messageDesc(file_agentstorage_v1_server, 5);
 
 /**
  * The response of Truncate.
@@ -253,7 +309,7 @@ export type TruncateResponse = Message<"agentstorage.v1.TruncateResponse"> & {
  * Use `create(TruncateResponseSchema)` to create a new message.
  */
 export const TruncateResponseSchema: GenMessage<TruncateResponse> = /*@__PURE__*/
-  messageDesc(file_agentstorage_v1_server, 5);
+  messageDesc(file_agentstorage_v1_server, 6);
 
 /**
  * ServerService is about the server itself.
