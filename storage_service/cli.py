@@ -22,14 +22,14 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 from storage_service import __version__
 from storage_service.commandline import read_settings, run
 from storage_service.database_commands import COMMANDS
+from storage_service.lookup_commands import COMMANDS as LOOKUPS
 from storage_service.settings import PortTaken, Settings, SettingsError, described
 from storage_service.sweep_command import sweep
+from storage_service.top_command import top
 from storage_service.workers import Report, Workers, end_with_supervisor, held_port
 
 if TYPE_CHECKING:
     from storage_service.logs import Lines
-
-_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}  # noqa: S104 - looked up, not listened on
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,7 +38,7 @@ def main() -> None:
     """The storage service for agent runtimes. Settings come from the environment; see "storage-service settings"."""
 
 
-for _command in (*COMMANDS, sweep):
+for _command in (*COMMANDS, *LOOKUPS, sweep, top):
     main.add_command(_command)
 
 
@@ -187,7 +187,7 @@ async def _serving(settings: Settings, lines: Lines, *, shares_port: bool = Fals
 
 def _say_where(settings: Settings, port: int, report: Report, is_embedded: bool) -> None:
     # Where the server listens on every address, this machine's own is one to call.
-    address = f"{_LOOPBACK.get(settings.host, settings.host)}:{port}"
+    address = settings.target(port)
     flags = "" if settings.tls_cert_file else "-plaintext "
     what = "listens on {} and waits for" if report.waits else "serves on {} from"
     workers = f", with {settings.workers} workers" if settings.workers > 1 else ""
@@ -232,9 +232,8 @@ async def _health(
     elif settings.tls_cert_file and not tls:
         # The server's own certificate is the one to trust here.
         authorities = probe.trusted(settings.tls_cert_file, "STORAGE_TLS_CERT_FILE")
-    own = f"{_LOOPBACK.get(settings.host, settings.host)}:{settings.port}"
     answer = await probe.ask(
-        target or own,
+        target or settings.target(),
         service,
         seconds,
         tls=tls or authorities is not None,

@@ -57,4 +57,6 @@ def run(work: Coroutine[Any, Any, int | None]) -> None:
 def require_database(settings: Settings) -> None:
     """Raises ClickException without a database to work on."""
     if not settings.database_url:
-        raise click.ClickException("DATABASE_URL is not set: this command needs a database")
+        raise click.ClickException(
+            "DATABASE_URL is not set: this command needs a database; serve --embedded shows the one that it has when it starts"
+        )

@@ -19,7 +19,10 @@ from tests.faults.servers import Serve, run
 from tests.postgres_server import MakeDatabase, PostgresServer
 from tests.service import ServerProcess
 
-COMMANDS = ("serve", "health", "migrate", "doctor", "assign-owner", "sweep", "settings")
+COMMANDS = (
+    *("serve", "health", "migrate", "doctor", "assign-owner", "sweep", "settings"),
+    *("top", "runs", "threads", "owners"),
+)
 NOWHERE = "postgresql://app:hunter2@127.0.0.1:1/app"
 
 
