@@ -1,4 +1,4 @@
-"""What the log says of a call: one line, without anything of its content."""
+"""What is told of a call that ended: one line of the log, without anything of its content, and one call more in its method's figures."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 import grpc
 
 from storage_service import errors
+from storage_service.figures import Figures
 from storage_service.logs import Lines, time_of
 from storage_service.status import reason_of
 
@@ -39,6 +40,7 @@ class Line:
         "caller",
         "code",
         "ended",
+        "figures",
         "lines",
         "method",
         "milliseconds",
@@ -46,9 +48,10 @@ class Line:
         "started",
     )
 
-    def __init__(self, method: str, bytes_in: int, lines: Lines | None) -> None:
+    def __init__(self, method: str, bytes_in: int, figures: Figures, lines: Lines | None) -> None:
         self.method = method
         self.bytes_in = bytes_in
+        self.figures = figures
         self.lines = lines
         self.started = time.perf_counter()
         self.caller = ""
@@ -64,7 +67,9 @@ class Line:
         )
 
     def write(self, code: grpc.StatusCode, failure: errors.Failure | None, cause: BaseException | None = None) -> None:
-        """Write the line of a call that ended so; ``cause`` is what a fault of the server was."""
+        """Count a call that ended so, and write its line; ``cause`` is what a fault of the server was."""
+        seconds = time.perf_counter() - self.started
+        self.figures.add(seconds, code)
         level = logging.INFO
         if isinstance(failure, _SERVER_SIDE):
             level = logging.ERROR if isinstance(failure, errors.ServerFault) else logging.WARNING
@@ -72,7 +77,7 @@ class Line:
             return
         self.code = code.name
         self.ended = time.time()
-        self.milliseconds = round((time.perf_counter() - self.started) * 1000, 2)
+        self.milliseconds = round(seconds * 1000, 2)
         if failure is None and self.lines is not None:
             # The line of nearly every call, without a record, and written out when many are.
             self.lines.add(self)

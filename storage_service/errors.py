@@ -15,8 +15,11 @@ from a request, a driver or an exception: ids go to ``metadata``.
     │   ├── VersionMismatch
     │   ├── StatusMismatch
     │   ├── ParentMismatch
+    │   ├── SequenceMismatch
     │   └── Conflict
+    ├── EventsDeleted         OUT_OF_RANGE
     ├── FailedPrecondition    FAILED_PRECONDITION
+    │   ├── LeaseLost
     │   ├── RunEnded
     │   ├── ThreadBusy
     │   └── Disabled
@@ -154,6 +157,27 @@ class ParentMismatch(Aborted):
         super().__init__(current=current)
 
 
+class SequenceMismatch(Aborted):
+    """The events do not follow the run's last one; ``current`` is the sequence of that."""
+
+    reason = pb.ERROR_REASON_SEQUENCE_MISMATCH
+    default_message = "first_sequence is not the one after the run's last event"
+
+    def __init__(self, current: int) -> None:
+        super().__init__(current=str(current))
+
+
+class EventsDeleted(Failure):
+    """Events after the given place were deleted for their age; after ``first`` all are there."""
+
+    code = StatusCode.OUT_OF_RANGE
+    reason = pb.ERROR_REASON_EVENTS_DELETED
+    default_message = "events after this place are older than the server keeps them"
+
+    def __init__(self, first: int) -> None:
+        super().__init__(first=str(first))
+
+
 class Conflict(Aborted):
     """Concurrent calls collided more often than the server retries."""
 
@@ -165,6 +189,13 @@ class FailedPrecondition(Failure):
     """The state of the service does not allow the call."""
 
     code = StatusCode.FAILED_PRECONDITION
+
+
+class LeaseLost(FailedPrecondition):
+    """The lease token is stale: the lease has lapsed, was given back, or the run is another worker's by now."""
+
+    reason = pb.ERROR_REASON_LEASE_LOST
+    default_message = "the lease of the run is lost"
 
 
 class RunEnded(FailedPrecondition):
@@ -181,7 +212,7 @@ class ThreadBusy(FailedPrecondition):
     """The thread has runs in flight; ``run_ids`` names the first of them."""
 
     reason = pb.ERROR_REASON_THREAD_BUSY
-    default_message = "the thread has a run in flight"
+    default_message = "the thread has a run in flight; with another multitask_strategy this one waits for it"
 
     def __init__(self, run_ids: list[str]) -> None:
         # Details stay under 1 KB: three ids of 255 bytes.

@@ -196,7 +196,7 @@ class Stream:
                 self._requested and self._requested + size > limits.exchange_bytes
             ):
                 raise errors.LimitReached("too many calls at once on one stream")
-            self._pipeline.admit(size)
+            self._pipeline.admit(method, size)
         except errors.Failure as failure:
             self._pipeline.refuse(method, size, self._caller, failure)
             self._reply(id, _status(failure))

@@ -18,7 +18,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
@@ -27,10 +27,11 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from agentstorage.v1 import options_pb2
+from agentstorage.v1 import options_pb2, server_pb2
 from storage_service import errors
 from storage_service.caller import AllOwners, Caller, Callers, Owner, Scope
 from storage_service.callline import Line
+from storage_service.figures import Figures
 from storage_service.logs import Lines
 from storage_service.services import Call
 from storage_service.settings import Limits
@@ -46,6 +47,8 @@ Identity = Caller | Metadata
 _DETAILS: Final = "grpc-status-details-bin"
 # A request of so many bytes is large.
 _LARGE: Final = 1024 * 1024
+# The part of the places of calls that those may fill that wait, and streams.
+_MAY_WAIT: Final = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class Method:
     handler: Callable[[Any, Call], Any]
     owner: int
     admin: bool
+    waits: bool
     streams: bool
+    figures: Figures = field(default_factory=Figures, compare=False)
 
 
 @lru_cache(maxsize=4096)
@@ -109,12 +114,18 @@ class Pipeline:
             handler=getattr(implementation, name),
             owner=rule.owner,
             admin=rule.admin,
+            waits=rule.waits,
             streams=descriptor.server_streaming,
+            figures=Figures(waits=descriptor.server_streaming or rule.waits),
         )
 
     def method(self, path: str) -> Method | None:
         """The method of a path, ``/package.Service/Method``; None for what is not registered."""
         return self._methods.get(path)
+
+    def figures(self) -> list[server_pb2.MethodFigures]:
+        """How the calls of the methods went that were called, since this pipeline is there."""
+        return [method.figures.message(path) for path, method in self._methods.items() if method.figures.calls]
 
     def identify(self, metadata: Metadata) -> Caller:
         """The caller behind the metadata of a call. Raises Unauthenticated."""
@@ -170,8 +181,8 @@ class Pipeline:
         without one, or with a longer one than the server's, it ends here. The place of a call that :meth:`admit` gave is free
         afterwards.
         """
-        line = Line(method.path, len(data), self._lines)
-        limit = self._limits.call_seconds
+        line = Line(method.path, len(data), method.figures, self._lines)
+        limit = self._limits.stream_seconds if method.waits else self._limits.call_seconds
         left = min(limit, seconds if seconds is not None else limit)
         answering = self._answer(method, data, identity, left, line, is_admitted)
         try:
@@ -185,9 +196,9 @@ class Pipeline:
 
     async def stream(self, method: Method, data: bytes, metadata: Metadata) -> AsyncIterator[bytes]:
         """Answer a call with a stream; otherwise as :meth:`answer`."""
-        line = Line(method.path, len(data), self._lines)
+        line = Line(method.path, len(data), method.figures, self._lines)
         try:
-            self.admit(len(data))
+            self.admit(method, len(data))
             try:
                 caller = self._caller(method, metadata, line)
                 request, call = self._open(method, data, caller, self._limits.stream_seconds, line)
@@ -206,15 +217,20 @@ class Pipeline:
         line.write(grpc.StatusCode.OK, None)
 
     def refuse(self, method: Method, size: int, caller: Caller, failure: errors.Failure | None) -> None:
-        """Log a call of so many bytes that ended before it came to :meth:`answer`; without a failure its client gave up."""
-        line = Line(method.path, size, self._lines)
+        """Log and count a call of so many bytes that ended before it came to :meth:`answer`; without a failure its client gave up."""
+        line = Line(method.path, size, method.figures, self._lines)
         line.caller = caller.name
         line.write(failure.code if failure is not None else grpc.StatusCode.CANCELLED, failure)
 
-    def admit(self, size: int) -> None:
-        """Give a call of so many bytes its place among those at work. Raises ShuttingDown and LimitReached."""
+    def admit(self, method: Method, size: int) -> None:
+        """Give a call of so many bytes its place among those at work. Raises ShuttingDown and LimitReached.
+
+        Those that wait, and streams, leave some of the places to the others: heartbeats must not fail because workers wait.
+        """
         if self._draining:
             raise errors.ShuttingDown()
+        if (method.waits or method.streams) and self._in_flight >= self._limits.calls_in_flight * _MAY_WAIT:
+            raise errors.LimitReached("too many calls that wait, and streams, at once")
         if self._in_flight >= self._limits.calls_in_flight:
             raise errors.LimitReached("too many calls at once")
         if self._in_flight and self._bytes_in_flight + size > self._limits.bytes_in_flight:
@@ -234,7 +250,7 @@ class Pipeline:
     ) -> bytes:
         size = len(data)
         if not is_admitted:
-            self.admit(size)
+            self.admit(method, size)
         reading: Future[tuple[Message, Call]] | None = None
         try:
             caller = self._caller(method, identity, line)

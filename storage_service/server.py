@@ -47,6 +47,7 @@ from storage_service.store import Store
 from storage_service.store.items import PAGE_ROWS
 from storage_service.store.memory import MemoryStore
 from storage_service.store.postgres import DatabaseSettings, PostgresStore
+from storage_service.upkeep import Upkeep
 from storage_service.validate import ID_BYTES
 
 log = logging.getLogger(__name__)
@@ -163,6 +164,7 @@ def build_pipeline(settings: Settings, store: Store, lines: Lines | None = None)
         ),
         capabilities=("exchange", "truncate") if settings.allow_truncate else ("exchange",),
         allow_truncate=settings.allow_truncate,
+        figures=pipeline.figures,
     )
     for module, name, implementation in (
         (assistants_pb2, "AssistantService", AssistantService()),
@@ -190,6 +192,7 @@ class Server:
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # not in its stubs
         self._following: asyncio.Task[None] | None = None
         self._sweeper = Sweeper(store, settings)
+        self._upkeep = Upkeep(store, settings)
         self.port = 0
         self._server = grpc.aio.server(options=channel_options(settings, shares_port=shares_port))
         self._exchange = Exchange(self._pipeline, settings.limits)
@@ -213,15 +216,19 @@ class Server:
         await self._server.start()
         self._following = asyncio.create_task(self._follow(), name="health")
         self._sweeper.start()
+        self._upkeep.start()
 
     async def stop(self) -> None:
         """Stop gracefully: NOT_SERVING, a while for clients to see it, UNAVAILABLE for new calls, an end for those at work."""
         if self._following is not None:
             self._following.cancel()
         await self._sweeper.stop()
+        await self._upkeep.stop()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.drain_seconds)
         self._pipeline.refuse_calls()
+        # Those who wait for something to happen wait elsewhere from now on.
+        self._store.wakeups.close()
         self._exchange.drain()
         stopping = asyncio.create_task(self._server.stop(self._settings.grace_seconds))
         await self._pipeline.idle(self._settings.grace_seconds)

@@ -5,6 +5,7 @@ A command's flags win over the environment. Secrets may come from a file: ``DATA
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import ipaddress
 import os
@@ -61,7 +62,11 @@ class Limits:
         30.0, "STORAGE_CALL_SECONDS", "longest time of a call, and that of one without a deadline"
     )
     stream_seconds: float = _positive(3600.0, "STORAGE_STREAM_SECONDS", "longest time of a stream")
-    calls_in_flight: int = _positive(4000, "STORAGE_CALLS_IN_FLIGHT", "most calls at work at once; more are refused")
+    calls_in_flight: int = _positive(
+        4000,
+        "STORAGE_CALLS_IN_FLIGHT",
+        "most calls at work at once; more are refused, and of calls that wait, and streams, those beyond four fifths",
+    )
     exchange_calls: int = _positive(
         1000, "STORAGE_EXCHANGE_CALLS", "most calls at work at once on one stream of the exchange; more are refused"
     )
@@ -72,6 +77,9 @@ class Limits:
     )
     exchange_streams: int = _setting(
         1000, "STORAGE_EXCHANGE_STREAMS", "most streams of the exchange at once; clients make plain calls then"
+    )
+    run_attempts: int = _positive(
+        5, "STORAGE_RUN_ATTEMPTS", "leases of a run that may lapse; the last one of them ends it in ERROR"
     )
     bytes_in_flight: int = _positive(
         512 * 1024 * 1024, "STORAGE_BYTES_IN_FLIGHT", "most bytes of requests at work at once; more are refused"
@@ -112,6 +120,15 @@ class Settings:
     checkpoint_days: float = _setting(
         0.0, "STORAGE_CHECKPOINT_DAYS", "age at which checkpoints are deleted that are not needed any more; 0 for none"
     )
+    lease_sweep_seconds: float = _setting(
+        2.0, "STORAGE_LEASE_SWEEP_SECONDS", "time between two looks for leases that have lapsed; 0 for none"
+    )
+    event_days: float = _setting(
+        7.0, "STORAGE_EVENT_DAYS", "age at which the events of runs are deleted that ended; 0 for none"
+    )
+    cron_seconds: float = _setting(
+        0.0, "STORAGE_CRON_SECONDS", "time between two looks for crons that are due; 0 fires none by itself"
+    )
     host: str = _setting("127.0.0.1", "STORAGE_HOST", "address to listen on")
     port: int = _setting(50051, "STORAGE_PORT", "port to listen on; 0 for any free one")
     workers: int = _setting(
@@ -147,6 +164,15 @@ class Settings:
     def address(self) -> str:
         """Where the server listens, as gRPC takes it."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    def target(self, port: int = 0) -> str:
+        """Where a client on this machine finds the server, on another port when one is given; one that listens on every address too."""
+        host = self.host.strip("[]")
+        with contextlib.suppress(ValueError):
+            address = ipaddress.ip_address(host)
+            if address.is_unspecified:
+                host = "127.0.0.1" if address.version == 4 else "::1"
+        return f"[{host}]:{port or self.port}" if ":" in host else f"{host}:{port or self.port}"
 
     @property
     def listens_on_loopback(self) -> bool:

@@ -30,6 +30,11 @@ class Call:
     store: Store
     limits: Limits
 
+    @property
+    def owner_id(self) -> str | None:
+        """The owner, or None for all."""
+        return self.scope.id if isinstance(self.scope, Owner) else None
+
     def seconds(self) -> float:
         """The seconds that are left to answer."""
         return self.deadline - time.monotonic()

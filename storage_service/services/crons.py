@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -11,6 +11,7 @@ from storage_service import schedule
 from storage_service.errors import Conflict, InvalidRequest, NotFound
 from storage_service.paging import Paging, order_by
 from storage_service.services import Call, changes, filters, id_for, keep_or_raise, stamp
+from storage_service.services.firing import FIRED_CRONS, fire_due
 from storage_service.store import Access
 from storage_service.store.change import Change, Put
 from storage_service.store.tables import CRONS
@@ -27,6 +28,8 @@ class CronService:
     async def create_cron(self, request: pb.CreateCronRequest, call: Call) -> pb.CreateCronResponse:
         enabled = request.enabled if request.HasField("enabled") else True
         zone = request.timezone or "UTC"
+        now = await call.store.now()
+        end = _end_time(request, now)
         cron = pb.Cron(
             cron_id=id_for(request, call, request.cron_id),
             assistant_id=request.assistant_id,
@@ -34,11 +37,11 @@ class CronService:
             schedule=request.schedule,
             timezone=zone,
             enabled=enabled,
-            end_time=_end_time(request),
+            end_time=end,
             user_id=request.user_id,
             payload=request.payload,
             metadata=request.metadata,
-            next_run_date=_next_run(request.schedule, zone, enabled, _end_time(request)),
+            next_run_date=_next_run(request.schedule, zone, enabled, end, now),
             on_run_completed=request.on_run_completed or pb.ON_RUN_COMPLETED_DELETE,
             misfire_policy=request.misfire_policy or pb.MISFIRE_POLICY_COALESCE,
         )
@@ -62,7 +65,8 @@ class CronService:
             if cron is None:
                 raise NotFound("cron", request.cron_id)
             return pb.UpdateCronResponse(cron=cron)
-        given_end = _end_time(request)
+        now = await call.store.now()
+        given_end = _end_time(request, now)
         # The next tick follows from fields old and new together: it is computed from the row, and written if they stayed.
         for _ in range(_TRIES):
             current = await self._own(request.cron_id, call)
@@ -74,10 +78,10 @@ class CronService:
                 end = current.end_time
             anew = request.HasField("schedule") or request.HasField("timezone")
             if anew or (enabled and not current.enabled):
-                next_run = _next_run(text, zone, enabled, end)
+                next_run = _next_run(text, zone, enabled, end, now)
             else:
                 # A kept schedule that can't be read does not stand in the way of switching the cron off.
-                next_run = _kept(current, end) if enabled else None
+                next_run = _kept(current, end, now) if enabled else None
             timing: list[Change] = [Put("next_run_date", next_run)]
             if request.HasField("timezone"):
                 timing.append(Put("timezone", zone))
@@ -105,6 +109,10 @@ class CronService:
     async def count_crons(self, request: pb.CountCronsRequest, call: Call) -> pb.CountCronsResponse:
         return pb.CountCronsResponse(count=await call.rows.count(CRONS, _where(request, call)))
 
+    async def fire_due_crons(self, request: pb.FireDueCronsRequest, call: Call) -> pb.FireDueCronsResponse:
+        fired = await fire_due(call.store, call.scope, request.limit or FIRED_CRONS)
+        return pb.FireDueCronsResponse(crons=fired)
+
     async def _own(self, cron_id: str, call: Call) -> pb.Cron:
         cron = await call.rows.get(CRONS, Equals("cron_id", cron_id), access=Access.OWN)
         if cron is None:
@@ -119,25 +127,21 @@ def _where(request: pb.SearchCronsRequest | pb.CountCronsRequest, call: Call) ->
     return [*where, Equals("enabled", request.enabled)] if request.HasField("enabled") else where
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
-def _end_time(request: pb.CreateCronRequest | pb.UpdateCronRequest) -> Timestamp | None:
+def _end_time(request: pb.CreateCronRequest | pb.UpdateCronRequest, now: datetime) -> Timestamp | None:
     """The end that the request gives, to the microsecond. Raises InvalidRequest when it is past."""
     if not request.HasField("end_time"):
         return None
     end = Timestamp()
     end.FromMicroseconds(request.end_time.ToMicroseconds())
-    if end.ToMicroseconds() <= _now().timestamp() * 1_000_000:
+    if end.ToMicroseconds() <= now.timestamp() * 1_000_000:
         raise InvalidRequest(violations={"end_time": "must lie ahead"})
     return end
 
 
-def _next_run(text: str, zone: str, enabled: bool, end: Timestamp | None) -> Timestamp | None:
+def _next_run(text: str, zone: str, enabled: bool, end: Timestamp | None, now: datetime) -> Timestamp | None:
     """The next tick; none for a cron that is off, or whose end comes before."""
     try:
-        tick = schedule.next_tick(text, zone, _now())
+        tick = schedule.next_tick(text, zone, now)
     except schedule.InvalidSchedule as error:
         raise InvalidRequest(violations={error.field: str(error)}) from error
     if not enabled:
@@ -147,10 +151,10 @@ def _next_run(text: str, zone: str, enabled: bool, end: Timestamp | None) -> Tim
     return None if end is not None and found.ToMicroseconds() > end.ToMicroseconds() else found
 
 
-def _kept(current: pb.Cron, end: Timestamp | None) -> Timestamp | None:
+def _kept(current: pb.Cron, end: Timestamp | None, now: datetime) -> Timestamp | None:
     """The tick of a cron of which only the end changes."""
     if current.HasField("next_run_date") and (
         end is None or current.next_run_date.ToMicroseconds() <= end.ToMicroseconds()
     ):
         return current.next_run_date
-    return _next_run(current.schedule, current.timezone, current.enabled, end)
+    return _next_run(current.schedule, current.timezone, current.enabled, end, now)

@@ -19,6 +19,7 @@ from storage_service.store.tables import (
     CRONS,
     DISPLACED_ITEMS,
     ITEMS,
+    RUN_EVENTS,
     RUNS,
     THREAD_STATES,
     THREADS,
@@ -37,6 +38,7 @@ _EXPORTED: dict[str, Table[Any]] = {
     "checkpoints": CHECKPOINTS,
     "checkpoint_blobs": CHECKPOINT_BLOBS,
     "checkpoint_writes": CHECKPOINT_WRITES,
+    "run_events": RUN_EVENTS,
 }
 _ERASED_ROWS: Final = 200
 # Rows are gathered into messages of about this many bytes, so that large rows go one by one.

@@ -2,35 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from agentstorage.v1 import runs_pb2 as pb
 from storage_service.errors import InvalidRequest, NotFound, RunEnded, StatusMismatch
 from storage_service.paging import Paging, order_by
 from storage_service.services import Call, changes, filters, id_for, keep_or_raise, known_statuses, stamp
+from storage_service.services.run_logs import RunLogs
+from storage_service.services.run_queue import FINAL, IN_FLIGHT, RunQueue, left, queued
 from storage_service.store import Access, Order, Page
 from storage_service.store.change import Put, Stamp
 from storage_service.store.tables import RUN_STATUS, RUNS
 from storage_service.store.where import Equals, NoneOf, OneOf, Where
 
-IN_FLIGHT: Final = (pb.RUN_STATUS_PENDING, pb.RUN_STATUS_RUNNING)
-FINAL: Final = tuple(number for number in RUN_STATUS if number not in IN_FLIGHT)
 _SORTS = ("created_at", "updated_at", "status", "run_id")
 _NEWEST = Order(("created_at", "run_id"), True)
 
 
-class RunService:
-    """Runs."""
+class RunService(RunQueue, RunLogs):
+    """Runs, the queue of them, and their logs."""
 
     async def create_run(self, request: pb.CreateRunRequest, call: Call) -> pb.CreateRunResponse:
         strategy = request.multitask_strategy or pb.MULTITASK_STRATEGY_REJECT
-        if not request.record_only:
-            if request.status not in (pb.RUN_STATUS_UNSPECIFIED, pb.RUN_STATUS_PENDING):
-                raise InvalidRequest(violations={"status": "must be PENDING without record_only"})
-            if strategy not in (pb.MULTITASK_STRATEGY_REJECT, pb.MULTITASK_STRATEGY_ENQUEUE):
-                raise InvalidRequest(
-                    violations={"multitask_strategy": "is only taken with record_only by this version"}
-                )
+        makes_thread = request.if_not_exists == pb.IF_NOT_EXISTS_CREATE
+        if request.record_only:
+            given = {"run_after": request.HasField("run_after"), "if_not_exists": bool(request.if_not_exists)}
+            if wrong := [field for field, is_given in given.items() if is_given]:
+                raise InvalidRequest(violations=dict.fromkeys(wrong, "can't go together with record_only"))
+        elif request.status not in (pb.RUN_STATUS_UNSPECIFIED, pb.RUN_STATUS_PENDING):
+            raise InvalidRequest(violations={"status": "must be PENDING without record_only"})
         run = pb.Run(
             run_id=id_for(request, call, request.run_id),
             thread_id=request.thread_id,
@@ -40,7 +38,13 @@ class RunService:
             kwargs=request.kwargs,
             multitask_strategy=strategy,
         )
-        inserted = await call.rows.create_run(run, stamp(request, call), admit=not request.record_only)
+        if request.HasField("run_after"):
+            run.run_after.FromMicroseconds(request.run_after.ToMicroseconds())
+        inserted = await call.rows.create_run(
+            run, stamp(request, call), admit=not request.record_only, makes_thread=makes_thread
+        )
+        if inserted.created and not request.record_only:
+            queued(call, run.thread_id)
         return pb.CreateRunResponse(run=keep_or_raise(RUNS, request, call, inserted, run.run_id))
 
     async def get_run(self, request: pb.GetRunRequest, call: Call) -> pb.GetRunResponse:
@@ -78,12 +82,15 @@ class RunService:
             if expected and current.status not in expected:
                 raise StatusMismatch(word)
             raise RunEnded(word)
+        if request.HasField("status"):
+            left(call, run.thread_id, run.run_id)
         return pb.UpdateRunResponse(run=run)
 
     async def delete_run(self, request: pb.DeleteRunRequest, call: Call) -> pb.DeleteRunResponse:
         deleted = await call.rows.delete_run(_named(request))
         if not (deleted or request.allow_missing):
             raise NotFound("run", request.run_id)
+        left(call, request.thread_id, request.run_id)
         return pb.DeleteRunResponse()
 
     async def get_active_run(self, request: pb.GetActiveRunRequest, call: Call) -> pb.GetActiveRunResponse:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from agentstorage.v1 import server_pb2 as pb
 from storage_service.errors import Disabled, InvalidRequest
 from storage_service.services import Call
 
 
 class ServerService:
-    """The server itself."""
+    """The server itself. ``figures`` tells how the calls of its methods went."""
 
-    def __init__(self, *, version: str, limits: pb.Limits, capabilities: tuple[str, ...], allow_truncate: bool) -> None:
+    def __init__(
+        self,
+        *,
+        version: str,
+        limits: pb.Limits,
+        capabilities: tuple[str, ...],
+        allow_truncate: bool,
+        figures: Callable[[], Sequence[pb.MethodFigures]],
+    ) -> None:
         self._version = version
         self._limits = limits
         self._capabilities = capabilities
         self._allow_truncate = allow_truncate
+        self._figures = figures
 
     async def get_server_info(self, request: pb.GetServerInfoRequest, call: Call) -> pb.GetServerInfoResponse:
         return pb.GetServerInfoResponse(
@@ -24,6 +35,7 @@ class ServerService:
             capabilities=self._capabilities,
             limits=self._limits,
             pool=call.store.pool(),
+            methods=self._figures(),
         )
 
     async def truncate(self, request: pb.TruncateRequest, call: Call) -> pb.TruncateResponse:

@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentstorage.v1 import (
     assistants_pb2,
@@ -29,6 +32,7 @@ from storage_service.errors import InvalidRequest, LimitReached
 from storage_service.store.change import Change
 from storage_service.store.tables import M, Table
 from storage_service.store.where import Where
+from storage_service.wakeups import Wakeups
 
 if TYPE_CHECKING:
     from storage_service.store.checkpoints import Listed, Place, Superstep, ValuePlace
@@ -72,6 +76,51 @@ class Inserted(Generic[M]):
     row: M
     created: bool
     request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What became of a run that its worker let go: the run, unless it was deleted, and its thread."""
+
+    thread_id: str
+    run: runs_pb2.Run | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lapsed:
+    """The runs whose leases were taken back, each with its thread: what became of them."""
+
+    requeued: list[tuple[str, str]] = field(default_factory=list)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    stopped: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A part of a log of events.
+
+    ``last`` is the place of the last event there is, ``deleted`` that of the last one that was deleted for its age. Of a run also its
+    status, and how it is to stop.
+    """
+
+    events: list[runs_pb2.RunEvent]
+    last: int
+    deleted: int
+    status: int = 0
+    cancel: runs_pb2.CancelAction = runs_pb2.CANCEL_ACTION_UNSPECIFIED
+
+
+@dataclass(frozen=True, slots=True)
+class DueCron:
+    """A cron whose tick has come, its owner, and the time by which it has."""
+
+    cron: crons_pb2.Cron
+    owner_id: str | None
+    now: Timestamp
+
+
+#: The error of a run whose workers all let their leases lapse, as JSON.
+LAPSED: Final = '{"error": "LeaseLapsed", "message": "no worker that claimed the run ended it"}'
 
 
 def key_of_request(request_id: str) -> str:
@@ -201,10 +250,13 @@ class Handle(Protocol):
 
     # Runs and crons.
 
-    async def create_run(self, run: runs_pb2.Run, request_id: str, *, admit: bool) -> Inserted[runs_pb2.Run]:
-        """Insert a run. With ``admit``, ask that its thread and assistant exist, apply its strategy and make the thread BUSY.
+    async def create_run(
+        self, run: runs_pb2.Run, request_id: str, *, admit: bool, makes_thread: bool = False
+    ) -> Inserted[runs_pb2.Run]:
+        """Insert a run. With ``admit``, ask that its thread and assistant exist, apply its strategy, make the thread BUSY and queue it.
 
-        Raises NotFound for an absent (with ``admit``) or foreign thread or assistant, ThreadBusy, and what ``insert`` does.
+        With ``makes_thread`` a thread that is absent is made. Raises NotFound for an absent (with ``admit``) or foreign thread or
+        assistant, ThreadBusy, and what ``insert`` does.
         """
         ...
 
@@ -214,6 +266,76 @@ class Handle(Protocol):
 
     async def create_cron(self, cron: crons_pb2.Cron, request_id: str, *, must_exist: bool) -> Inserted[crons_pb2.Cron]:
         """Insert a cron. Raises NotFound for a foreign or, with ``must_exist``, absent thread or assistant; else as ``insert``."""
+        ...
+
+    # The queue. A token is stale when it is not that of the run's lease, or the lease has lapsed: LeaseLost; an absent run: NotFound.
+
+    async def claim_runs(self, worker_id: str, limit: int, lease_seconds: float) -> list[runs_pb2.ClaimedRun]:
+        """Lease due runs, one of a thread, of threads that have none running, those first that are due longest."""
+        ...
+
+    async def heartbeat_run(self, run_id: str, token: int, lease_seconds: float) -> runs_pb2.HeartbeatRunResponse:
+        """Renew a lease."""
+        ...
+
+    async def finish_run(
+        self,
+        run_id: str,
+        token: int,
+        status: runs_pb2.RunStatus,
+        error: str,
+        thread_status: threads_pb2.ThreadStatus,
+        changes: Sequence[Change],
+    ) -> Finished:
+        """End a leased run, and change its thread; or undo it, when it is to be rolled back. Sent again it finds what it did."""
+        ...
+
+    async def release_run(self, run_id: str, token: int, delay_seconds: float) -> Finished:
+        """Give a leased run back; sent again it finds what it did."""
+        ...
+
+    async def cancel_runs(self, where: Sequence[Where], action: runs_pb2.CancelAction) -> tuple[list[str], list[str]]:
+        """Stop own runs in flight: gives those that are stopped, or deleted, and those that are leased and asked to stop."""
+        ...
+
+    async def sweep_runs(self, limit: int, most_attempts: int) -> Lapsed:
+        """Take back up to ``limit`` leases that have lapsed."""
+        ...
+
+    async def run_stats(self) -> runs_pb2.GetRunStatsResponse:
+        """How the queue stands."""
+        ...
+
+    async def append_events(
+        self, run_id: str, token: int, first_sequence: int, events: Sequence[runs_pb2.NewRunEvent]
+    ) -> tuple[str, int]:
+        """Add events to a leased run's log; gives its thread and the last sequence. Raises SequenceMismatch; sent again it finds them."""
+        ...
+
+    async def read_run_events(self, run_id: str, after: int, most_bytes: int) -> Log | None:
+        """Events of a run after a sequence, one at least if there is one, else no more than so many bytes; None when it is absent."""
+        ...
+
+    async def read_thread_events(self, thread_id: str, after: int, most_bytes: int) -> Log | None:
+        """The same of all runs of a thread, after a position."""
+        ...
+
+    async def sweep_events(self, limit: int, seconds: float) -> int:
+        """Delete the events of up to ``limit`` runs that ended longer ago; says how many events."""
+        ...
+
+    async def due_crons(self, limit: int, but: Sequence[str] = ()) -> list[DueCron]:
+        """Enabled crons whose tick has come, those first that are due longest."""
+        ...
+
+    async def sweep_threads_of_crons(self, limit: int, seconds: float) -> int:
+        """Delete up to ``limit`` threads that crons made for runs, have none in flight and have not changed for so long; says how many."""
+        ...
+
+    async def fire_cron(
+        self, cron: crons_pb2.Cron, next_run: Timestamp | None, run: runs_pb2.Run | None
+    ) -> crons_pb2.FiredCron | None:
+        """Take the tick of a cron, if it is still there: admit the run, if one is given, and set the next tick. None when it is taken."""
         ...
 
     # Items.
@@ -326,6 +448,7 @@ class Store(Protocol):
 
     name: str
     thread_ttl: threads_pb2.ThreadTtl | None
+    wakeups: Wakeups
 
     def seen_by(self, scope: Scope, most_bytes: int = MESSAGE_BYTES) -> Handle:
         """The rows of a scope; pages of more bytes are refused."""
@@ -337,6 +460,10 @@ class Store(Protocol):
 
     async def claim(self, name: str, seconds: float) -> bool:
         """Whether to do work that all processes together do once in so many seconds; then the next have to wait."""
+        ...
+
+    async def now(self) -> datetime:
+        """The time by the backend's clock, aware."""
         ...
 
     def trouble(self) -> str:

@@ -34,6 +34,7 @@ RUN_STATUS = words(runs_pb2.RunStatus, "RUN_STATUS_")
 THREAD_TTL_STRATEGY = words(threads_pb2.ThreadTtlStrategy, "THREAD_TTL_STRATEGY_")
 MULTITASK_STRATEGY = words(runs_pb2.MultitaskStrategy, "MULTITASK_STRATEGY_")
 ON_RUN_COMPLETED = words(crons_pb2.OnRunCompleted, "ON_RUN_COMPLETED_")
+CANCEL_ACTION = words(runs_pb2.CancelAction, "CANCEL_ACTION_")
 MISFIRE_POLICY = words(crons_pb2.MisfirePolicy, "MISFIRE_POLICY_")
 
 
@@ -60,6 +61,8 @@ class Column:
     is_json: bool = False
     words: Mapping[int, str] = dataclasses.field(default_factory=dict)
     default: str = ""
+    # Whether named operations alone set it, so that no insert does.
+    is_computed: bool = False
 
     @property
     def stored(self) -> str:
@@ -161,6 +164,11 @@ def _ttl(name: str) -> Column:
         dump=_dump_ttl,
         load=lambda pair: threads_pb2.ThreadTtl(minutes=pair[0], strategy=pair[1]),
     )
+
+
+def _computed(column: Column) -> Column:
+    """A column that named operations alone set."""
+    return dataclasses.replace(column, is_computed=True)
 
 
 def _dump_ttl(ttl: threads_pb2.ThreadTtl | None) -> str | None:
@@ -299,6 +307,36 @@ RUNS = _table(
         _time("created_at"),
         _time("updated_at"),
         _time("finished_at"),
+        _computed(_plain("attempt")),
+        _time("run_after"),
+        _computed(
+            Column(
+                "lease",
+                "worker_id",
+                read="CASE WHEN {0} IS NOT NULL THEN ROW({0}, lease_expires_at) END",
+                load=lambda pair: runs_pb2.RunLease(worker_id=pair[0], expires_at=pair[1]),
+            )
+        ),
+        _computed(_enum("cancel", CANCEL_ACTION)),
+        _computed(_plain("last_sequence")),
+        _optional_text("cron_id"),
+        _time("cron_tick"),
+    ],
+)
+RUN_EVENTS = _table(
+    runs_pb2.RunEvent,
+    "run event",
+    "run_events",
+    ("run_id", "sequence"),
+    [
+        _text("run_id"),
+        _plain("sequence"),
+        _plain("position"),
+        _text("type"),
+        _plain("data"),
+        _plain("attempt"),
+        _time("created_at"),
+        dataclasses.replace(_enum("end", RUN_STATUS), name="end_status"),
     ],
 )
 ITEMS = _table(

@@ -103,16 +103,19 @@ async def test_every_row_is_stored_as_it_is_with_settings_of_the_session(
         finally:
             await store.close()
         stored.append(
-            {table: rows(url, _CONTENT.format(table=table)) for table in (*runtimes.KEYS, "assistant_versions")}
+            {
+                table: rows(url, _CONTENT.format(table=table))
+                for table in (*runtimes.KEYS, "assistant_versions", "run_events")
+            }
         )
     assert all(len(found) > 8 for found in stored[0].values())
     assert stored[0] == stored[1] == stored[2]
 
 
-# Everything in a row but its times.
+# Everything in a row but its times, and what follows from them.
 _CONTENT = (
-    "SELECT to_jsonb(t) - ARRAY['created_at', 'updated_at', 'state_updated_at', 'finished_at', 'expires_at'] AS content"
-    " FROM langgraph_server.{table} AS t ORDER BY 1"
+    "SELECT to_jsonb(t) - ARRAY['created_at', 'updated_at', 'state_updated_at', 'finished_at', 'expires_at', 'run_after',"
+    " 'lease_token', 'settled_token', 'position'] AS content FROM langgraph_server.{table} AS t ORDER BY 1"
 )
 
 
@@ -139,6 +142,14 @@ async def _write_everything(api: Api, owner: str, id: str, text: str) -> None:
     await api.call("CreateRun", **run, run_id=f"r{id}")
     await api.call("CreateRun", **run, run_id=f"recorded{id}", record_only=True)
     await api.call("UpdateRun", **scope, run_id=f"r{id}", status="RUN_STATUS_ERROR", kwargs=document, error=text)
+    await api.call(
+        "CreateRun", **run | {"thread_id": f"q{id}", "run_id": f"q{id}"}, if_not_exists="IF_NOT_EXISTS_CREATE"
+    )
+    [claimed] = (await api.call("ClaimRuns", **scope, worker_id="w")).runs
+    held: dict[str, Any] = {**scope, "run_id": f"q{id}", "lease_token": claimed.lease_token}
+    await api.call("AppendRunEvents", **held, first_sequence=1, events=[{"type": text}])
+    left: dict[str, Any] = {"values": document, "interrupts": document, "error": text}
+    await api.call("FinishRun", **held, status="RUN_STATUS_ERROR", **left)
     cron: dict[str, Any] = {"schedule": "0 0 1 1 *", "payload": document, "metadata": document, "enabled": False}
     await api.call("CreateCron", **thread, assistant_id=f"a{id}", cron_id=f"k{id}", **cron)
     await api.call("UpdateCron", **scope, cron_id=f"k{id}", **cron)

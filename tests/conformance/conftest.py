@@ -4,6 +4,7 @@ import pytest
 
 from storage_service.store import Store
 from storage_service.store.postgres import PostgresStore
+from tests.conformance.queue import Queue
 from tests.service import Api, ServerProcess
 
 
@@ -18,3 +19,9 @@ def database_url(
         assert isinstance(store, PostgresStore)
         return store.database.settings.url
     return servers[backend].database_url
+
+
+@pytest.fixture
+def queue(api: Api, owner: str) -> Queue:
+    """The queue of a new owner."""
+    return Queue(api, owner)

@@ -14,7 +14,7 @@ from psycopg import AsyncRawCursor, sql
 from storage_service.caller import Owner
 from storage_service.store.checkpoints import START, Place
 from storage_service.store.postgres import DatabaseSettings, PostgresStore
-from storage_service.store.postgres.checkpoints import _deleting_runs
+from storage_service.store.postgres.checkpoints import deleting_runs
 from storage_service.store.postgres.database import Database
 from storage_service.store.where import Equals
 from tests.postgres_server import PostgresServer
@@ -128,7 +128,7 @@ async def test_a_large_thread_is_read_as_a_small_one(bench: Bench, kind: str, ge
 
 @pytest.mark.parametrize("generic", [False, True], ids=["custom", "generic"])
 async def test_a_deletion_by_run_reads_what_it_deletes(bench: Bench, generic: bool) -> None:
-    statement, values = bench.rows.write(_deleting_runs, {"run_ids": ["nothing"]})
+    statement, values = bench.rows.write(deleting_runs, {"run_ids": ["nothing"]})
     bench.sent.append((statement, values))
     assert await bench.blocks(generic=generic) < 20
 

@@ -3,138 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-import psycopg
 import pytest
-from psycopg import AsyncRawCursor
 
 from agentstorage.v1 import assistants_pb2, crons_pb2, runs_pb2, threads_pb2
-from storage_service.server import build_pipeline
-from storage_service.settings import Settings
-from storage_service.store.postgres import DatabaseSettings, PostgresStore
-from storage_service.store.postgres.database import Database, Transaction
-from tests.postgres_server import PostgresServer
-from tests.service import METHODS, Api, CallFailed, DirectApi
+from tests.plans.filled import OWNER, Bench, whole
+from tests.plans.test_queue_plans import QUEUE_CALLS
+from tests.service import METHODS
 
-ROWS, OWNERS = 20_000, 200
-OWNER = "owner-7"
-BIG = frozenset(
-    {
-        *("assistants", "assistant_versions", "threads", "thread_states", "runs", "store_items", "crons"),
-        *("checkpoints", "checkpoint_blobs", "checkpoint_writes"),
-    }
-)
 #: Methods about all that an owner has: on a table of this size a scan may be as cheap as the owner's part through an index. They must
 #: have that way, which larger tables make them take. (Calls without an owner that count, or filter by what no index begins with, are
 #: about the rows of all owners and read them all.)
 BULK = frozenset({"ExportOwner", "GetOwnerUsage"})
-_METADATA = f"jsonb_build_object('owner', 'owner-' || n % {OWNERS}, 'n', n, 'assistant_id', 'assistant-' || n)"
-_TIME = "timestamptz '2026-01-01' + n * interval '1 second'"
-#: Row n of each table belongs to owner n % {OWNERS}, and hangs on row n of the others.
-_FILL = f"""
-INSERT INTO langgraph_server.assistants (id, graph_id, name, metadata, created_at, updated_at)
-    SELECT 'assistant-' || n, 'graph-' || n % 50, 'name ' || n, {_METADATA}, {_TIME}, {_TIME} FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO langgraph_server.assistant_versions (assistant_id, version, graph_id)
-    SELECT 'assistant-' || n, 0, 'graph' FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO langgraph_server.threads (id, metadata, status, created_at, updated_at, state_updated_at)
-    SELECT 'thread-' || n, {_METADATA}, CASE n % 50 WHEN 0 THEN 'busy' ELSE 'idle' END, {_TIME}, {_TIME}, {_TIME}
-    FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO langgraph_server.thread_states (thread_id, checkpoint_id, by_service)
-    SELECT 'thread-' || n, 'state-1', true FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO langgraph_server.runs (id, thread_id, assistant_id, status, metadata, created_at, updated_at)
-    SELECT 'run-' || n, 'thread-' || n, 'assistant-' || n,
-        CASE n % 50 WHEN 0 THEN 'pending' ELSE 'success' END, {_METADATA}, {_TIME}, {_TIME}
-    FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO langgraph_server.store_items (namespace, key, owner_id, value, updated_at, expires_at, ttl_minutes)
-    SELECT 'space.' || n % 100, 'key-' || n, 'owner-' || n % {OWNERS}, jsonb_build_object('n', n), {_TIME},
-        CASE n % 10 WHEN 0 THEN timestamptz '2099-01-01' END, CASE n % 10 WHEN 0 THEN 60 END
-    FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO langgraph_server.crons (id, assistant_id, thread_id, schedule, metadata, next_run_date, end_time, created_at, updated_at)
-    SELECT 'cron-' || n, 'assistant-' || n, 'thread-' || n, '0 0 1 1 *', {_METADATA}, {_TIME}, {_TIME}, {_TIME}, {_TIME}
-    FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO public.checkpoints (thread_id, checkpoint_id, checkpoint, metadata)
-    SELECT 'thread-' || n, '1', '{{"v": 4, "channel_versions": {{"c": "1"}}}}', jsonb_build_object('run_id', 'run-' || n, 'step', n)
-    FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO public.checkpoint_blobs (thread_id, channel, version, type)
-    SELECT 'thread-' || n, 'c', '1', 'empty' FROM generate_series(1, {ROWS}) AS n;
-INSERT INTO public.checkpoint_writes (thread_id, checkpoint_id, task_id, idx, channel, blob)
-    SELECT 'thread-' || n, '1', 't', 0, 'c', '' FROM generate_series(1, {ROWS}) AS n;
-ANALYZE;
-"""
-
-
-@dataclass
-class Sent:
-    """The statements of one call."""
-
-    statements: list[tuple[str, list[Any]]] = field(default_factory=list)
-
-
-@dataclass
-class Bench:
-    """The service over the filled tables, and a connection to explain its statements on."""
-
-    api: Api
-    connection: psycopg.AsyncConnection[Any]
-    sent: Sent
-
-    async def plans(self, method: str, fields: dict[str, Any]) -> list[tuple[str, list[dict[str, Any]]]]:
-        """The statements of a call with the nodes of their plans. What the call changes stays."""
-        self.sent.statements.clear()
-        try:
-            await (self.api.stream if METHODS[method].server_streaming else self.api.call)(method, **fields)
-        except CallFailed as failure:
-            if failure.code.name not in ("NOT_FOUND", "ABORTED", "FAILED_PRECONDITION", "ALREADY_EXISTS"):
-                raise
-        found = []
-        for statement, values in list(self.sent.statements):
-            explained = await self.connection.execute(f"EXPLAIN (FORMAT JSON) {statement}".encode(), values)
-            [(plan,)] = await explained.fetchall()
-            found.append((statement, list(_nodes((json.loads(plan) if isinstance(plan, str) else plan)[0]["Plan"]))))
-        assert found or method in ("GetServerInfo",)
-        return found
-
-
-def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    yield plan
-    for inner in plan.get("Plans", ()):
-        yield from _nodes(inner)
-
-
-@pytest.fixture(scope="module")
-async def bench(postgres_server: PostgresServer) -> AsyncIterator[Bench]:
-    """Filled tables, once for the module."""
-    url = postgres_server.url(postgres_server.create_database())
-    store = PostgresStore(DatabaseSettings(url))
-    await store.start(30)
-    sent = Sent()
-    patch = pytest.MonkeyPatch()
-    run, run_all = Database.run, Transaction.run_all
-
-    async def run_and_keep(
-        self: Database, statement: str, values: Sequence[Any], owner: str | None = None, **how: Any
-    ) -> Any:
-        sent.statements.append((statement, list(values)))
-        return await run(self, statement, values, owner, **how)
-
-    async def run_all_and_keep(self: Transaction, statements: Sequence[tuple[str, Sequence[Any]]]) -> Any:
-        sent.statements.extend((statement, list(values)) for statement, values in statements)
-        return await run_all(self, statements)
-
-    patch.setattr(Database, "run", run_and_keep)
-    patch.setattr(Transaction, "run_all", run_all_and_keep)
-    connection = await psycopg.AsyncConnection.connect(url, autocommit=True, cursor_factory=AsyncRawCursor)
-    for statement in filter(str.strip, _FILL.split(";")):
-        await connection.execute(statement.encode())
-    settings = Settings(anonymous_rights="unscoped,admin", allow_truncate=True)
-    yield Bench(DirectApi(build_pipeline(settings, store), "postgres"), connection, sent)
-    patch.undo()
-    await connection.close()
-    await store.close()
 
 
 def _searches(method: str, sort: Any, filters: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -316,29 +198,23 @@ UNSCOPED: list[tuple[str, dict[str, Any]]] = [
 
 
 def test_every_method_is_explained() -> None:
-    assert {method for method, _ in CALLS} == METHODS.keys() - {"GetServerInfo", "Truncate"}
+    assert {method for method, _ in (*CALLS, *QUEUE_CALLS)} == METHODS.keys() - {"GetServerInfo", "Truncate"}
 
 
 async def test_no_call_of_an_owner_reads_a_whole_table(bench: Bench) -> None:
-    whole = []
+    found = []
     for method, fields in CALLS:
         await bench.connection.execute(b"SET enable_seqscan = off" if method in BULK else b"RESET enable_seqscan")
-        for statement, nodes in await bench.plans(method, {"owner_id": OWNER, **fields}):
-            read = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & BIG
-            if read:
-                whole.append((method, fields, sorted(read), statement[:2000]))
+        found += [(method, fields, *read) for read in whole(await bench.plans(method, {"owner_id": OWNER, **fields}))]
     await bench.connection.execute(b"RESET enable_seqscan")
-    assert not whole
+    assert not found
 
 
 async def test_no_call_by_id_or_for_the_newest_reads_a_whole_table(bench: Bench) -> None:
-    whole = []
+    found = []
     for method, fields in UNSCOPED:
-        for statement, nodes in await bench.plans(method, fields):
-            read = {node["Relation Name"] for node in nodes if node["Node Type"] == "Seq Scan"} & BIG
-            if read:
-                whole.append((method, fields, sorted(read), statement[:2000]))
-    assert not whole
+        found += [(method, fields, *read) for read in whole(await bench.plans(method, fields))]
+    assert not found
 
 
 #: The index of each order, by the fields of the search. Assistants are those of two owners, the system's too.

@@ -145,14 +145,7 @@ class Checkpoints(Runs):
         return deleted
 
     async def delete_run_checkpoints(self, run_ids: Sequence[str]) -> int:
-        deleted = 0
-        for thread in self.records(THREADS, (), Access.OWN):
-            history = self.history(thread.row.thread_id)
-            gone = [
-                id for id, row in history.checkpoints.items() if jsontext.text_at(row.metadata, "run_id") in run_ids
-            ]
-            deleted += history.drop(gone)
-        return deleted
+        return self.drop_run_checkpoints(run_ids)
 
     async def copy_checkpoints(self, thread_id: str, new_id: str) -> int:
         if (new_id,) in self.tables.of(THREADS) and self.one(THREADS, new_id, Access.OWN) is None:

@@ -32,6 +32,7 @@ from storage_service.store.tables import (
     CRONS,
     ITEMS,
     LANGGRAPH_TABLES,
+    RUN_EVENTS,
     RUNS,
     THREAD_STATES,
     THREADS,
@@ -43,7 +44,7 @@ from storage_service.store.where import Below, LabelsMatch
 RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], ...]] = {
     common_pb2.RESOURCE_ASSISTANTS: (ASSISTANTS, ASSISTANT_VERSIONS),
     common_pb2.RESOURCE_THREADS: (THREADS, THREAD_STATES, *LANGGRAPH_TABLES),
-    common_pb2.RESOURCE_RUNS: (RUNS,),
+    common_pb2.RESOURCE_RUNS: (RUNS, RUN_EVENTS),
     common_pb2.RESOURCE_ITEMS: (ITEMS,),
     common_pb2.RESOURCE_CRONS: (CRONS,),
 }
@@ -185,6 +186,8 @@ class Owners(Items):
         if table in LANGGRAPH_TABLES:
             histories = (self.tables.histories.get(record.row.thread_id) for record in self._own(THREADS))
             return [Record(row, None) for history in histories if history for row in history.rows(table)]
+        if table is RUN_EVENTS:
+            return [Record(event, None) for record in self._own(RUNS) for event in record.events]
         if table is THREAD_STATES:
             own = {record.row.thread_id for record in self._own(THREADS)}
             return [record for record in self.tables.of(table).values() if record.row.thread_id in own]

@@ -9,7 +9,11 @@ from typing import Any
 from agentstorage.v1.assistants_pb2 import Assistant
 from agentstorage.v1.crons_pb2 import Cron
 from agentstorage.v1.runs_pb2 import (
+    CANCEL_ACTION_INTERRUPT,
+    CANCEL_ACTION_ROLLBACK,
+    MULTITASK_STRATEGY_INTERRUPT,
     MULTITASK_STRATEGY_REJECT,
+    MULTITASK_STRATEGY_ROLLBACK,
     RUN_STATUS_INTERRUPTED,
     RUN_STATUS_PENDING,
     RUN_STATUS_RUNNING,
@@ -32,8 +36,10 @@ from storage_service.store.memory.rows import Record, Rows, copy
 from storage_service.store.tables import ASSISTANT_VERSIONS, ASSISTANTS, CRONS, RUNS, THREAD_STATES, THREADS, Table
 from storage_service.store.where import Contains, OneOf, Where
 
-_IN_FLIGHT = OneOf("status", (RUN_STATUS_PENDING, RUN_STATUS_RUNNING))
+IN_FLIGHT = OneOf("status", (RUN_STATUS_PENDING, RUN_STATUS_RUNNING))
 _NEWEST = Order(("sequence",), True)
+# How a strategy stops the runs in flight.
+_STOPPING = {MULTITASK_STRATEGY_INTERRUPT: CANCEL_ACTION_INTERRUPT, MULTITASK_STRATEGY_ROLLBACK: CANCEL_ACTION_ROLLBACK}
 
 
 class Assistants(Rows):
@@ -110,7 +116,7 @@ class Assistants(Rows):
             for thread in self.records(THREADS, naming, Access.OWN):
                 if thread.owner == owner:
                     self.drop_thread(thread)
-        ended = [run for run in concerned(RUNS) if _IN_FLIGHT.test(run.row)]
+        ended = [run for run in concerned(RUNS) if IN_FLIGHT.test(run.row)]
         for run in ended:
             self.change(RUNS, run, [Put("status", RUN_STATUS_INTERRUPTED), Stamp("finished_at")])
         self.free_threads(ended)
@@ -134,7 +140,7 @@ class Assistants(Rows):
             record.row
             for record in self.tables.of(RUNS).values()
             if record.row.thread_id == thread.row.thread_id
-            and _IN_FLIGHT.test(record.row)
+            and IN_FLIGHT.test(record.row)
             and (record.owner or thread.owner) == thread.owner
         ]
         return sorted(runs, key=lambda run: (run.created_at.ToMicroseconds(), run.run_id))
@@ -278,15 +284,26 @@ class Threads(Assistants):
 class Runs(Threads):
     """The named operations on runs and crons."""
 
-    async def create_run(self, run: Run, request_id: str, *, admit: bool) -> Inserted[Run]:
-        self._check_references(run.thread_id, run.assistant_id, must_exist=admit)
+    async def create_run(self, run: Run, request_id: str, *, admit: bool, makes_thread: bool = False) -> Inserted[Run]:
         taken = self.is_taken(RUNS, run.run_id, request_id)
+        makes_thread = makes_thread and (run.thread_id,) not in self.tables.of(THREADS)
+        self._check_references("" if makes_thread else run.thread_id, run.assistant_id, must_exist=admit)
+        makes_thread = makes_thread and not taken
+        if makes_thread:
+            self._make_thread(run.thread_id)
         thread = self.tables.of(THREADS).get((run.thread_id,))
+        others: list[Record[Run]] = []
         if admit and thread is not None and not taken:
             flight = self.in_flight(thread)
             if flight and run.multitask_strategy == MULTITASK_STRATEGY_REJECT:
+                if makes_thread:
+                    self.drop(THREADS, [thread])
                 raise ThreadBusy([other.run_id for other in flight])
+            others = [self.tables.of(RUNS)[(other.run_id,)] for other in flight]
             self.change(THREADS, thread, [Put("status", THREAD_STATUS_BUSY), Stamp("state_updated_at")])
+            run = copy(run)
+            if not run.HasField("run_after"):
+                run.run_after.CopyFrom(self.tables.now())
         # A run without an owner takes its thread's.
         owner = thread.owner if thread is not None else None
         inserted = self.insert_now(RUNS, run, request_id, owner)
@@ -294,7 +311,55 @@ class Runs(Threads):
             record = self.tables.of(RUNS)[(run.run_id,)]
             record.row.metadata = jsontext.merge(record.row.metadata, jsontext.single("owner", owner))
             inserted = Inserted(copy(record.row), True)
+        if action := _STOPPING.get(run.multitask_strategy):
+            self.stop_runs(others, action)
         return inserted
+
+    def _make_thread(self, thread_id: str) -> None:
+        thread = Thread(thread_id=thread_id, status=THREAD_STATUS_IDLE, visibility=THREAD_VISIBILITY_PRIVATE)
+        if self.tables.thread_ttl is not None:
+            thread.ttl.CopyFrom(self.tables.thread_ttl)
+        self.insert_now(THREADS, thread, "")
+
+    def stop_runs(self, records: Iterable[Record[Run]], action: int) -> tuple[list[str], list[str]]:
+        """Stop those of runs that are in flight; gives those that are stopped, and those whose workers are asked to."""
+        flight = [record for record in records if IN_FLIGHT.test(record.row)]
+        leased = [record for record in flight if record.row.HasField("lease")]
+        others = [record for record in flight if not record.row.HasField("lease")]
+        if action == CANCEL_ACTION_ROLLBACK:
+            self.undo_runs(others)
+        else:
+            for record in others:
+                self.change(RUNS, record, [Put("status", RUN_STATUS_INTERRUPTED), Stamp("finished_at")])
+            self.free_threads(others)
+        for record in leased:
+            self.change(RUNS, record, [Put("cancel", max(action, record.row.cancel))])
+        return sorted(record.row.run_id for record in others), sorted(record.row.run_id for record in leased)
+
+    def undo_runs(self, runs: Sequence[Record[Run]]) -> None:
+        """Delete runs with their events and checkpoints, and free their threads."""
+        self.drop(RUNS, runs)
+        for run in runs:
+            thread = self.tables.of(THREADS).get((run.row.thread_id,))
+            # Those of a copy, and whatever else names the run, stay.
+            if thread is not None and (run.owner or thread.owner) == thread.owner:
+                self._drop_checkpoints(run.row.thread_id, [run.row.run_id])
+        self.free_threads(runs)
+
+    def drop_run_checkpoints(self, run_ids: Sequence[str]) -> int:
+        """Delete the checkpoints of runs in own threads; says how many."""
+        deleted = 0
+        for thread in self.records(THREADS, (), Access.OWN):
+            deleted += self._drop_checkpoints(thread.row.thread_id, run_ids)
+        return deleted
+
+    def _drop_checkpoints(self, thread_id: str, run_ids: Sequence[str]) -> int:
+        history = self.tables.histories.get(thread_id)
+        if history is None:
+            return 0
+        return history.drop(
+            [id for id, row in history.checkpoints.items() if jsontext.text_at(row.metadata, "run_id") in run_ids]
+        )
 
     async def delete_run(self, where: Sequence[Where]) -> int:
         runs = self.records(RUNS, where, Access.OWN)

@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from agentstorage.v1.runs_pb2 import RUN_STATUS_PENDING, RUN_STATUS_RUNNING, Run, RunEvent
 from agentstorage.v1.threads_pb2 import ThreadTtl
 from storage_service import jsontext
 from storage_service.caller import SYSTEM_OWNER, AllOwners, Owner, Scope
@@ -69,6 +70,15 @@ class Record(Generic[M]):
     last_version: int = 1
     # Items: what they are searched by.
     vectors: tuple[tuple[float, ...], ...] = ()
+    # Runs: the token of the newest claim, and of the worker that let it go last; how many leases lapsed; the log, and what of it was
+    # deleted. Threads: whether a cron made it for its run.
+    token: int = 0
+    settled_token: int = 0
+    lapses: int = 0
+    events: list[RunEvent] = field(default_factory=list)
+    deleted_sequence: int = 0
+    deleted_position: int = 0
+    ends_with_runs: bool = False
 
 
 @dataclass(slots=True)
@@ -86,6 +96,9 @@ class Tables:
     # The rows by the key of the request that made them.
     requests: WeakValueDictionary[str, Record[Any]] = field(default_factory=WeakValueDictionary)
     sequence: int = 0
+    # How often runs were claimed, and how many events they have had.
+    claims: int = 0
+    position: int = 0
     time: datetime | None = None
 
     def of(self, table: Table[M]) -> dict[Key, Record[M]]:
@@ -293,13 +306,43 @@ class Rows:
         for change in changes:
             change.apply(table, row, now)
         self._changed(table, row)
-        record.row = row
+        former, record.row = record.row, row
+        if table is RUNS:
+            self._leave_queue(cast("Record[Run]", record), cast("Run", former).status)
         if table is RUNS and record.owner is None:
             thread = self.tables.of(THREADS).get((row.thread_id,))
             if thread is not None and thread.owner is not None:
                 record.owner = thread.owner
                 row.metadata = jsontext.merge(row.metadata, jsontext.single("owner", thread.owner))
         return record.row
+
+    def _leave_queue(self, record: Record[Run], former: int) -> None:
+        """End the lease of a queued run that runs no more, and give its log its end."""
+        run = record.row
+        if not run.HasField("run_after") or run.status in (former, RUN_STATUS_RUNNING):
+            return
+        run.ClearField("lease")
+        run.ClearField("cancel")
+        if former in (RUN_STATUS_PENDING, RUN_STATUS_RUNNING) and run.status != RUN_STATUS_PENDING:
+            if not run.HasField("finished_at"):
+                run.finished_at.CopyFrom(self.tables.now())
+            self.note_event(record, type="end", end=run.status)
+
+    def note_event(self, record: Record[Run], **content: Any) -> None:
+        """Add an event to the log of a run."""
+        run = record.row
+        run.last_sequence += 1
+        self.tables.position += 1
+        record.events.append(
+            RunEvent(
+                run_id=run.run_id,
+                sequence=run.last_sequence,
+                position=self.tables.position,
+                attempt=run.attempt,
+                created_at=self.tables.now(),
+                **content,
+            )
+        )
 
     async def delete(self, table: Table[Any], where: Sequence[Where]) -> int:
         records = self.records(table, where, Access.OWN)

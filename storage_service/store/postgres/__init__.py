@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from agentstorage.v1 import common_pb2
 from agentstorage.v1.server_pb2 import PoolFigures
@@ -11,11 +14,12 @@ from storage_service.store import MESSAGE_BYTES
 from storage_service.store.postgres.assistants import Assistants
 from storage_service.store.postgres.connect import DatabaseSettings
 from storage_service.store.postgres.database import Database, Transaction
+from storage_service.store.postgres.firing import Firing
+from storage_service.store.postgres.hints import Hints
 from storage_service.store.postgres.items import Items
 from storage_service.store.postgres.owners import RESOURCES, Owners
 from storage_service.store.postgres.retention import CLAIM, Retention
 from storage_service.store.postgres.rows import Values
-from storage_service.store.postgres.runs import Runs
 from storage_service.store.tables import (
     CHECKPOINT_BLOBS,
     CHECKPOINT_WRITES,
@@ -24,9 +28,10 @@ from storage_service.store.tables import (
     ITEMS,
     THREADS,
 )
+from storage_service.wakeups import Wakeups
 
 
-class PostgresHandle(Assistants, Retention, Runs, Items, Owners):
+class PostgresHandle(Assistants, Retention, Firing, Items, Owners):
     """The rows of one scope in Postgres."""
 
 
@@ -38,6 +43,8 @@ class PostgresStore:
     def __init__(self, settings: DatabaseSettings) -> None:
         self.database = Database(settings)
         self.thread_ttl = settings.thread_ttl
+        self.wakeups = Wakeups()
+        self._hints = Hints(self.database, self.wakeups)
 
     async def start(self, probe_seconds: float) -> None:
         """Begin to connect, and wait up to ``probe_seconds`` until the database serves."""
@@ -45,6 +52,7 @@ class PostgresStore:
 
     async def close(self) -> None:
         """Close every connection."""
+        await self._hints.stop()
         await self.database.close()
 
     def seen_by(self, scope: Scope, most_bytes: int = MESSAGE_BYTES) -> PostgresHandle:
@@ -71,6 +79,10 @@ class PostgresStore:
 
     async def claim(self, name: str, seconds: float) -> bool:
         return bool(await self.database.run(CLAIM, Values((name, seconds)), slow=True))
+
+    async def now(self) -> datetime:
+        now: Timestamp = (await self.database.run("SELECT now()", [], reads=True))[0][0]
+        return now.ToDatetime(UTC)
 
     def trouble(self) -> str:
         return self.database.trouble

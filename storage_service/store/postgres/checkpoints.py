@@ -30,6 +30,7 @@ from storage_service.store.tables import (
     CHECKPOINT_WRITES,
     CHECKPOINTS,
     LANGGRAPH_TABLES,
+    RUNS,
     THREADS,
 )
 from storage_service.store.where import Equals, OneOf
@@ -102,7 +103,7 @@ class Checkpoints(CheckpointReads):
 
     async def delete_run_checkpoints(self, run_ids: Sequence[str]) -> int:
         given = {"run_ids": Texts(run_ids)}
-        rows = await self.behind_locks([self.write(_locking_runs, given)], *self.write(_deleting_runs, given))
+        rows = await self.behind_locks([self.write(_locking_runs, given)], *self.write(deleting_runs, given))
         return int(rows[0][0])
 
     async def prune_checkpoints(self, thread_ids: Sequence[str]) -> int:
@@ -283,9 +284,22 @@ def _locking_runs(own: str, arg: Arg) -> str:
     return f'SELECT FROM {THREADS.name} WHERE "id" IN ({threads}) ORDER BY "id" FOR UPDATE'
 
 
-def _deleting_runs(own: str, arg: Arg) -> str:
+def deleting_runs(own: str, arg: Arg) -> str:
+    """Deletes the checkpoints of runs, behind the locks of their threads, and gives their number."""
     chosen = f"ARRAY(SELECT c.ctid FROM {_of_runs(own, arg)})"
     return f"WITH {_gone(f'ctid = ANY ({chosen})')} SELECT count(*) FROM gone"
+
+
+def undoing(run_ids: str) -> str:
+    """Deletes the checkpoints that runs left in their own threads: those of a copy, and whatever else names the run, stay."""
+    run = "c.\"metadata\" ->> 'run_id'"
+    chosen = (
+        f'SELECT c.ctid FROM {RUNS.name} AS r JOIN {THREADS.name} AS t ON t."id" = r."thread_id"'
+        ' AND coalesce(r."owner_id", t."owner_id") IS NOT DISTINCT FROM t."owner_id"'
+        f' JOIN {CHECKPOINTS.name} AS c ON c."thread_id" = t."id"'
+        f' AND "left"({run}, 255) = "left"(r."id", 255) AND {run} = r."id" WHERE r."id" = ANY ({run_ids}::text[])'
+    )
+    return f"WITH {_gone(f'ctid = ANY (ARRAY({chosen}))')} SELECT count(*) FROM gone"
 
 
 def _gone(condition: str) -> str:

@@ -56,6 +56,8 @@ class Database:
         # What a migration sets for its session a pooler would carry over to another client.
         self._watch = Watch(self.conninfo, self, migrates=settings.migrate and not settings.transaction_pooler)
         self._pool: AsyncConnectionPool[Connection] | None = None
+        #: How many pools were opened: the connections of each but the last are of no use.
+        self.pools = 0
         # The one that reads (True), and the one that writes; and old ones that still have something to answer.
         self._lanes: dict[bool, Lane] = {}
         self._retiring: list[Lane] = []
@@ -125,6 +127,7 @@ class Database:
             await asyncio.shield(pool.close(timeout=1))
             raise
         self._pool = pool
+        self.pools += 1
 
     async def drop_pool(self) -> None:
         """Close the pool and the lanes; for the watch."""
@@ -269,13 +272,13 @@ class Database:
             try:
                 if not is_patient:
                     try:
-                        async with self._connection() as connection:
+                        async with self.connection() as connection:
                             return await work(connection, False)
                     except psycopg.errors.LockNotAvailable:
                         if not self._patience:
                             raise
                 is_patient = True
-                async with self._turns.of(owner), self._connection() as connection:
+                async with self._turns.of(owner), self.connection() as connection:
                     return await work(connection, True)
             except psycopg.Error as error:
                 if not (left and self._may_run_again(error, again)):
@@ -300,8 +303,8 @@ class Database:
         raise failure from error
 
     @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[Connection]:
-        """A whole connection of the pool."""
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A whole connection of the pool. Raises what the pool does, and DatabaseUnavailable."""
         pool = self._pool
         if pool is None or self.trouble:
             raise DatabaseUnavailable()

@@ -18,6 +18,7 @@ from storage_service.store.tables import (
     CRONS,
     DISPLACED_ITEMS,
     ITEMS,
+    RUN_EVENTS,
     RUNS,
     THREAD_STATES,
     THREADS,
@@ -29,7 +30,7 @@ from storage_service.store.tables import (
 RESOURCES: dict[common_pb2.Resource, tuple[Table[Any], tuple[Table[Any], str] | None]] = {
     common_pb2.RESOURCE_ASSISTANTS: (ASSISTANTS, (ASSISTANT_VERSIONS, "assistant_id")),
     common_pb2.RESOURCE_THREADS: (THREADS, (THREAD_STATES, "thread_id")),
-    common_pb2.RESOURCE_RUNS: (RUNS, None),
+    common_pb2.RESOURCE_RUNS: (RUNS, (RUN_EVENTS, "run_id")),
     common_pb2.RESOURCE_ITEMS: (ITEMS, None),
     common_pb2.RESOURCE_CRONS: (CRONS, None),
 }

@@ -20,7 +20,7 @@ from storage_service.store.postgres.checkpoint_reads import Arg, versions
 from storage_service.store.postgres.checkpoints import Checkpoints, pruning
 from storage_service.store.postgres.database import Transaction
 from storage_service.store.postgres.lane import Row
-from storage_service.store.postgres.rows import Statement, Values
+from storage_service.store.postgres.rows import WITHOUT_TIMEOUT, Statement, Values
 from storage_service.store.postgres.threads import RUN_IN_FLIGHT
 from storage_service.store.retention import (
     AGAIN_SECONDS,
@@ -48,8 +48,6 @@ CLAIM = (
     "INSERT INTO langgraph_server.sweeps AS s (name, began_at) VALUES ($1, now()) ON CONFLICT (name) DO UPDATE SET began_at = now()"
     " WHERE s.began_at <= now() - make_interval(secs => $2::float8) RETURNING true"
 )
-# A thread may be so large that even what is bounded takes longer than a call would have the time for.
-_WITHOUT_TIMEOUT: Statement = ("SET LOCAL statement_timeout = 0", Values())
 
 
 class Retention(Checkpoints):
@@ -78,7 +76,7 @@ class Retention(Checkpoints):
 
         async def work(transaction: Transaction) -> Swept:
             lock = self.write(_locking_expired, {"thread_ids": Texts(thread_ids)})
-            locked = (await transaction.run_all([_WITHOUT_TIMEOUT, lock]))[1]
+            locked = (await transaction.run_all([WITHOUT_TIMEOUT, lock]))[1]
             if not locked:
                 return Counter()
             rows = await transaction.run(*self._looking([id for (id,) in locked]))
@@ -95,7 +93,7 @@ class Retention(Checkpoints):
         async def work(transaction: Transaction) -> Swept:
             # Puts go on meanwhile: what they write follows the newest checkpoint, which stays.
             lock = self.write(_locking_expired, {"thread_ids": Texts([thread_id])}, True)
-            _, locked, rows = await transaction.run_all([_WITHOUT_TIMEOUT, lock, self._looking([thread_id])])
+            _, locked, rows = await transaction.run_all([WITHOUT_TIMEOUT, lock, self._looking([thread_id])])
             if not locked or not rows or _verdict(rows[0]) == "threads":
                 return Counter()
             if _verdict(rows[0]) == "renewed":

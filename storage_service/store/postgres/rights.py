@@ -29,6 +29,7 @@ TABLES = (
     "store_items_displaced",
     "storage_service_migrations",
     "sweeps",
+    "run_events",
 )
 
 

@@ -35,6 +35,8 @@ class Values(list[Any]):
 
 
 Statement = tuple[str, Values]
+#: For what may be so large that even its least part takes longer than a call would have the time for.
+WITHOUT_TIMEOUT: Statement = ("SET LOCAL statement_timeout = 0", Values())
 
 
 def message(table: Table[M], row: Row, fields: frozenset[str] | None = None) -> M:
@@ -49,7 +51,7 @@ def message(table: Table[M], row: Row, fields: frozenset[str] | None = None) -> 
 
 @cache
 def _insertable(table: Table[Any]) -> tuple[Column, ...]:
-    return tuple(column for name, column in table.columns.items() if name not in _STAMPED)
+    return tuple(column for name, column in table.columns.items() if name not in _STAMPED and not column.is_computed)
 
 
 @cache
@@ -157,9 +159,13 @@ class Rows:
             values.append(self.scope.id)
         return _insert_terms(table, isinstance(self.scope, Owner)), values
 
-    async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
+    def insertion(self, table: Table[M], row: M, request_id: str = "") -> Statement:
+        """The statement that inserts a row and gives it, or nothing where the id is taken."""
         _, values = self.new_row(table, row, request_id)
-        rows = await self.run(_insert_statement(table, isinstance(self.scope, Owner)), values)
+        return _insert_statement(table, isinstance(self.scope, Owner)), values
+
+    async def insert(self, table: Table[M], row: M, request_id: str = "") -> Inserted[M]:
+        rows = await self.run(*self.insertion(table, row, request_id))
         if rows:
             return Inserted(message(table, rows[0]), True)
         return await self.existing(table, getattr(row, table.id), request_id)
@@ -253,13 +259,16 @@ class Rows:
         return int(rows[0][0])
 
     async def update(self, table: Table[M], where: Sequence[Where], changes: Sequence[Change]) -> M | None:
+        rows = await self.run(*self.updating(table, where, changes))
+        return message(table, rows[0]) if rows else None
+
+    def updating(self, table: Table[Any], where: Sequence[Where], changes: Sequence[Change]) -> Statement:
+        """The statement of an update."""
         values = Values()
         terms = [change.sql(table, values) for change in changes]
         conditions = self.conditions(table, where, Access.OWN, values)
         terms.append('"updated_at" = now()')
-        statement = f"UPDATE {table.name} SET {', '.join(terms)} WHERE {conditions} RETURNING {table.select}"
-        rows = await self.run(statement, values)
-        return message(table, rows[0]) if rows else None
+        return f"UPDATE {table.name} SET {', '.join(terms)} WHERE {conditions} RETURNING {table.select}", values
 
     async def delete(self, table: Table[Any], where: Sequence[Where]) -> int:
         values = Values()

@@ -5,22 +5,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from psycopg import Rollback
+
 from agentstorage.v1.crons_pb2 import Cron
-from agentstorage.v1.runs_pb2 import Run
+from agentstorage.v1.runs_pb2 import (
+    CANCEL_ACTION_INTERRUPT,
+    CANCEL_ACTION_ROLLBACK,
+    MULTITASK_STRATEGY_INTERRUPT,
+    MULTITASK_STRATEGY_ROLLBACK,
+    Run,
+)
+from agentstorage.v1.threads_pb2 import THREAD_STATUS_IDLE, THREAD_VISIBILITY_PRIVATE, Thread
 from storage_service.errors import NotFound, ThreadBusy
 from storage_service.store import Access, Inserted, key_of_request
+from storage_service.store.postgres.database import Transaction
 from storage_service.store.postgres.lane import Row
-from storage_service.store.postgres.rows import MADE_BY, Rows, Values, message
+from storage_service.store.postgres.rows import MADE_BY, Statement, Values, message
+from storage_service.store.postgres.stopping import Stopping
 from storage_service.store.postgres.threads import FREE_THREADS
 from storage_service.store.tables import ASSISTANTS, CRONS, RUNS, THREADS, Table
 from storage_service.store.where import Equals, Where
 
 
-class Runs(Rows):
+class Runs(Stopping):
     """The named operations on runs and crons."""
 
-    async def create_run(self, run: Run, request_id: str, *, admit: bool) -> Inserted[Run]:
-        row = await (self._admit(run, request_id) if admit else self._record(run, request_id))
+    async def create_run(self, run: Run, request_id: str, *, admit: bool, makes_thread: bool = False) -> Inserted[Run]:
+        row: Row | None
+        if admit:
+
+            async def work(transaction: Transaction) -> Row:
+                admitted = await self.admit(transaction, run, request_id, makes_thread)
+                if admitted is None:
+                    # Nor is a thread left that was made for it.
+                    raise Rollback
+                return admitted
+
+            row = await self.atomic(work)
+        else:
+            row = await self._record(run, request_id)
         if row is not None:
             return Inserted(message(RUNS, row), True)
         return await self.existing(RUNS, run.run_id, request_id)
@@ -85,21 +108,61 @@ class Runs(Rows):
             raise NotFound(missing, run.thread_id if missing == "thread" else run.assistant_id)
         return rows[0] if rows else None
 
-    async def _admit(self, run: Run, request_id: str) -> Row | None:
-        # The assistant stays while this runs, and admissions to a thread go one after the other. Deletions lock in the same order.
+    async def admit(self, transaction: Transaction, run: Run, request_id: str, makes_thread: bool) -> Row | None:
+        """Insert a run that its thread's others and its strategy allow, and stop the others as it says; None when the id is taken.
+
+        Raises NotFound and ThreadBusy; nothing has been inserted then, but maybe the thread.
+        """
         locks = [
+            # The assistant stays while this runs, and admissions to a thread go one after the other. Deletions lock in the same order.
             self.lock(ASSISTANTS, [Equals("assistant_id", run.assistant_id)], Access.SEARCH, "KEY SHARE"),
+            *([self._new_thread(run.thread_id)] if makes_thread else ()),
             self.lock(THREADS, [Equals("thread_id", run.thread_id)], Access.OWN),
         ]
+        insert = self._admission(run, request_id)
+        no_thread, no_assistant, taken, flight, made, *row = (await transaction.run_all([*locks, insert]))[-1][0]
+        if no_thread:
+            raise NotFound("thread", run.thread_id)
+        if no_assistant:
+            raise NotFound("assistant", run.assistant_id)
+        if made:
+            action = _STOPPING.get(run.multitask_strategy)
+            if action and flight:
+                await self.stop_runs(transaction, flight, action)
+            return tuple(row)
+        if flight and not taken:
+            raise ThreadBusy(flight[:_NAMED_RUNS])
+        return None
+
+    def _new_thread(self, thread_id: str) -> Statement:
+        """The statement that makes a thread where there is none of the id."""
+        thread = Thread(thread_id=thread_id, status=THREAD_STATUS_IDLE, visibility=THREAD_VISIBILITY_PRIVATE)
+        if self.database.settings.thread_ttl is not None:
+            thread.ttl.CopyFrom(self.database.settings.thread_ttl)
+        return self.insertion(THREADS, thread)
+
+    def _admission(self, run: Run, request_id: str) -> Statement:
+        """The statement that inserts a run where that is allowed, and tells what it found; behind the locks of its thread."""
         terms, values = self.new_row(RUNS, run, request_id)
+        # Admissions to a thread are in the order in which they had its lock.
+        terms = terms | {_DUE: f"coalesce({terms[_DUE]}, clock_timestamp())"}
+        # An older one that is not due before it does not hold it up.
+        terms['"waits_behind"'] = (
+            f"EXISTS (SELECT FROM {RUNS.name} AS o JOIN {THREADS.name} AS t ON t.id = o.thread_id"
+            f" WHERE o.thread_id = {values(run.thread_id)} AND o.status IN ('pending', 'running')"
+            " AND o.owner_id IS NOT DISTINCT FROM t.owner_id AND o.run_after IS NOT NULL AND NOT o.waits_behind"
+            f" AND (o.status = 'running' OR o.run_after <= {terms[_DUE]}))"
+        )
         thread = self._missing(THREADS, run.thread_id, True, values)
         assistant = self._missing(ASSISTANTS, run.assistant_id, True, values)
         thread_id = values(run.thread_id)
         strategy = values(RUNS.columns["multitask_strategy"].dump(run.multitask_strategy))
-        inserting = (
+        # All that are to be stopped, or some to be named.
+        limit = "" if run.multitask_strategy in _STOPPING else f" LIMIT {_NAMED_RUNS}"
+        statement = (
             f"WITH flight AS (SELECT r.id FROM {RUNS.name} AS r JOIN {THREADS.name} AS t ON t.id = r.thread_id"
             f" WHERE r.thread_id = {thread_id} AND r.status IN ('pending', 'running')"
-            " AND coalesce(r.owner_id, t.owner_id) IS NOT DISTINCT FROM t.owner_id ORDER BY r.created_at, r.id LIMIT 3),"
+            f" AND coalesce(r.owner_id, t.owner_id) IS NOT DISTINCT FROM t.owner_id ORDER BY r.created_at, r.id{limit}),"
             f" missing AS (SELECT {thread} AS thread, {assistant} AS assistant),"
             f" taken AS (SELECT 1 FROM {RUNS.name} WHERE id = {values(run.run_id)} UNION ALL SELECT 1 FROM {RUNS.name}"
             f" WHERE {MADE_BY.format(values(key_of_request(request_id) or None))}),"
@@ -110,17 +173,7 @@ class Runs(Rows):
             f" ARRAY(SELECT id FROM flight), EXISTS (SELECT FROM run), admitted.* FROM missing"
             f" LEFT JOIN (SELECT {RUNS.select} FROM run) AS admitted ON true"
         )
-        rows = await self.behind_locks(locks, inserting, values)
-        no_thread, no_assistant, taken, flight, made, *row = rows[0]
-        if no_thread:
-            raise NotFound("thread", run.thread_id)
-        if no_assistant:
-            raise NotFound("assistant", run.assistant_id)
-        if made:
-            return tuple(row)
-        if flight and not taken:
-            raise ThreadBusy(flight)
-        return None
+        return statement, values
 
     async def _foreign_reference(self, run: Run) -> str:
         """ "thread" or "assistant" when another owner has it; else ""."""
@@ -145,6 +198,11 @@ class Runs(Rows):
         return f"EXISTS ({known} AND ({visible}) IS NOT TRUE)"
 
 
+_DUE = '"run_after"'
+# How many runs a refusal names.
+_NAMED_RUNS = 3
+# How a strategy stops the runs in flight.
+_STOPPING = {MULTITASK_STRATEGY_INTERRUPT: CANCEL_ACTION_INTERRUPT, MULTITASK_STRATEGY_ROLLBACK: CANCEL_ACTION_ROLLBACK}
 # A retry of a create that was admitted is answered its own row, though the thread is busy with just that.
 _ADMITTED = (
     "NOT (SELECT thread OR assistant FROM missing) AND NOT EXISTS (SELECT FROM taken)"

@@ -33,17 +33,19 @@ DELETE_THREAD_ROWS = (
     " deleted_writes AS (DELETE FROM public.checkpoint_writes AS c USING gone WHERE c.thread_id = gone.id)"
 )
 # Whether a thread has a run that is pending or running, with ``{}`` for what else is asked of the run r.
-_RUN_IN_FLIGHT_BUT = (
+RUN_IN_FLIGHT_BUT = (
     f"EXISTS (SELECT FROM {RUNS.name} AS r WHERE r.thread_id = \"threads\".id AND r.status IN ('pending', 'running')"
     ' AND coalesce(r.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id{})'
 )
-RUN_IN_FLIGHT = _RUN_IN_FLIGHT_BUT.format("")
+RUN_IN_FLIGHT = RUN_IN_FLIGHT_BUT.format("")
 # Makes the threads IDLE that are BUSY without a run in flight but those of the WITH query "ended" (id, thread_id, owner_id).
 FREE_THREADS = (
-    f"freed AS (UPDATE {THREADS.name} SET status = 'idle', updated_at = now(), state_updated_at = now() FROM ended"
+    f"freed AS (UPDATE {THREADS.name} SET status = 'idle', updated_at = now(), state_updated_at = now()"
+    # Thousands of runs of one thread may end at once.
+    " FROM (SELECT DISTINCT thread_id, owner_id FROM ended) AS ended"
     ' WHERE "threads".id = ended.thread_id AND "threads".status = \'busy\''
     ' AND coalesce(ended.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id'
-    f" AND NOT {_RUN_IN_FLIGHT_BUT.format(' AND r.id NOT IN (SELECT id FROM ended)')})"
+    f" AND NOT {RUN_IN_FLIGHT_BUT.format(' AND r.id NOT IN (SELECT id FROM ended)')})"
 )
 
 
