@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 from agentstorage.v1 import store_pb2, threads_pb2
+from tests.bad_inputs.queue_rows import QUEUE_ROWS
+from tests.bad_inputs.row import CANARY, LONG, OK, Row
 
-CANARY = "canary-7f3a9c"
-INVALID, EXHAUSTED = "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED"
 #: Rows of the catalogue that have nothing to ask of this service, with the reason. Those in OTHERS are tests of their own.
 NOT_APPLICABLE = {
     "B13": "JSON travels as text, and the empty text means absent; see B13 of the rows for a required one",
@@ -26,18 +24,6 @@ NOT_APPLICABLE = {
     "B69": "checkpoints are no part of this API yet",
     "B70": "vectors are no part of this API yet",
 }
-
-
-@dataclass(frozen=True)
-class Row:
-    """One bad input."""
-
-    number: str
-    method: str
-    fields: dict[str, Any] = field(default_factory=dict)
-    code: str = INVALID
-    reason: str = "INVALID_REQUEST"
-    raw: Callable[[], bytes] | None = None
 
 
 def _thread(owner: str = "owner") -> bytes:
@@ -59,8 +45,6 @@ def _json(number: str, *texts: str, **how: Any) -> list[Row]:
 
 _PLACE: dict[str, Any] = {"namespace": ["a"], "key": "k"}
 _CRON: dict[str, Any] = {"assistant_id": "a", "record_only": True}
-_OK: dict[str, Any] = {"code": "OK", "reason": ""}
-_LONG = (CANARY * 30)[:256]
 
 
 def _item(number: str, **fields: Any) -> Row:
@@ -94,8 +78,8 @@ ROWS: list[Row] = [
     Row("B16", "GetThread", {}),
     Row("B16", "PruneThreads", {"thread_ids": [""], "strategy": 1}),
     Row("B16", "UpdateAssistant", {"assistant_id": "x", "graph_id": ""}),
-    Row("B17", "GetThread", {"thread_id": _LONG}),
-    Row("B17", "CreateThread", {"owner_id": _LONG}),
+    Row("B17", "GetThread", {"thread_id": LONG}),
+    Row("B17", "CreateThread", {"owner_id": LONG}),
     Row("B17", "GetThread", {"thread_id": "é" * 128}),
     _item("B17", key="k" * 1025),
     _item("B17", key="k" * 1024, namespace=["n" * 255] * 4),
@@ -117,7 +101,7 @@ ROWS: list[Row] = [
     Row("B29", "SearchThreads", {"offset": 10_001}),
     Row("B29", "SearchItems", {"offset": 2**31 - 1}),
     # A number of more than 32 bits is cut by the format of the message itself: its lower half is 0, the default.
-    Row("B30", "SearchThreads", raw=lambda: _text_field(1, b"owner") + b"\x40" + b"\x80" * 9 + b"\x01", **_OK),
+    Row("B30", "SearchThreads", raw=lambda: _text_field(1, b"owner") + b"\x40" + b"\x80" * 9 + b"\x01", **OK),
     *[
         Row("B31", "SearchThreads", {"page_token": t}, reason="INVALID_PAGE_TOKEN")
         for t in ("AAAA", CANARY, "é", "A" * 4096)
@@ -170,26 +154,27 @@ ROWS: list[Row] = [
     Row("B63", "Batch", {"operations": [{"put": {**_PLACE, "value": "1"}}, {"put": {**_PLACE, "value": CANARY}}]}),
     Row("B65", "GetThread", raw=lambda: _text_field(1, b"owner") + b"\x10\x05"),
     # What is odd and yet right.
-    *_json("B9", '{"n": 9007199254740993}', **_OK),
-    *_json("B10", '{"n": 1e400}', "1e-400", **_OK),
-    *_json("B12", '{"a": 1, "a": 2}', **_OK),
+    *_json("B9", '{"n": 9007199254740993}', **OK),
+    *_json("B10", '{"n": 1e400}', "1e-400", **OK),
+    *_json("B12", '{"a": 1, "a": 2}', **OK),
     *[
-        Row("B18", "CreateThread", {"thread_id": id}, **_OK)
+        Row("B18", "CreateThread", {"thread_id": id}, **OK)
         for id in ("a/../b", "%", "_", "\\", "a:b.*", "\u202eb", "a\u200bb", "ÉÉ", "'; DROP TABLE threads; --")
     ],
-    Row("B21", "CreateThread", {"thread_id": "urn:uuid:6BA7B810-9DAD-11D1-80B4-00C04FD430C8"}, **_OK),
-    *[Row("B25", "SearchItems", {"key_prefix": prefix}, **_OK) for prefix in ("%", "_", "a\\", "'")],
-    Row("B26", "SearchThreads", {"page_size": 0}, **_OK),
-    Row("B28", "SearchThreads", {"page_size": 2**31 - 1}, **_OK),
+    Row("B21", "CreateThread", {"thread_id": "urn:uuid:6BA7B810-9DAD-11D1-80B4-00C04FD430C8"}, **OK),
+    *[Row("B25", "SearchItems", {"key_prefix": prefix}, **OK) for prefix in ("%", "_", "a\\", "'")],
+    Row("B26", "SearchThreads", {"page_size": 0}, **OK),
+    Row("B28", "SearchThreads", {"page_size": 2**31 - 1}, **OK),
     *[
-        Row("B40", "SearchItems", {"filters": [{"key": key, "operand": "1"}]}, **_OK)
+        Row("B40", "SearchItems", {"filters": [{"key": key, "operand": "1"}]}, **OK)
         for key in ("') OR '1'='1", '"', "a->b", "$.a", "{a,b}", "")
     ],
-    Row("B45", "SearchItems", {"filters": [{"key": "a", "operator": "FILTER_OPERATOR_GT", "operand": '"1"'}]}, **_OK),
+    Row("B45", "SearchItems", {"filters": [{"key": "a", "operator": "FILTER_OPERATOR_GT", "operand": '"1"'}]}, **OK),
     Row("B61", "DeleteThread", {"thread_id": "nowhere"}, code="NOT_FOUND", reason="NOT_FOUND"),
-    Row("B61", "DeleteThread", {"thread_id": "nowhere", "allow_missing": True}, **_OK),
+    Row("B61", "DeleteThread", {"thread_id": "nowhere", "allow_missing": True}, **OK),
     Row("B61", "GetItem", {"namespace": ["a"], "key": "k" * 1024}, code="NOT_FOUND", reason="NOT_FOUND"),
-    Row("B64", "CreateThread", raw=lambda: _thread() + b"\xfa\x3f\x05" + CANARY[:5].encode(), **_OK),
+    Row("B64", "CreateThread", raw=lambda: _thread() + b"\xfa\x3f\x05" + CANARY[:5].encode(), **OK),
+    *QUEUE_ROWS,
 ]
 
 

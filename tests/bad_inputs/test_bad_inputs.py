@@ -11,7 +11,8 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message_factory import GetMessageClass
 
-from tests.bad_inputs.rows import CANARY, NOT_APPLICABLE, ROWS, Row
+from tests.bad_inputs.row import CANARY, Row
+from tests.bad_inputs.rows import NOT_APPLICABLE, ROWS
 from tests.postgres_server import PostgresServer
 from tests.service import METHODS, Api, CallFailed, ServerProcess, connected
 
@@ -62,13 +63,27 @@ async def api(request: pytest.FixtureRequest, postgres_server: PostgresServer) -
     assert not [line for line in lines if line.get("code") in ("INTERNAL", "UNKNOWN") or line["level"] == "error"]
 
 
+def fields_of(row: Row) -> dict[str, Any]:
+    """The fields of a row's request, with an owner."""
+    fields = dict(row.fields)
+    if METHODS[row.method].input_type.fields_by_name.get("owner_id") and fields.setdefault("owner_id", "owner") is None:
+        del fields["owner_id"]
+    return fields
+
+
+async def send(api: Api, row: Row) -> None:
+    """Send a row, and read its answer."""
+    if METHODS[row.method].server_streaming:
+        await api.stream(row.method, **fields_of(row))
+    else:
+        await api.send(row.method, data_of(row))
+
+
 def data_of(row: Row) -> bytes:
     """The request of a row as bytes."""
     if row.raw is not None:
         return row.raw()
-    fields = dict(row.fields)
-    if METHODS[row.method].input_type.fields_by_name.get("owner_id") and fields.setdefault("owner_id", "owner") is None:
-        del fields["owner_id"]
+    fields = fields_of(row)
     mask = fields.pop("fields", None)
     request: Any = ParseDict(fields, GetMessageClass(METHODS[row.method].input_type)())
     if mask is not None:
@@ -85,7 +100,7 @@ def test_every_row_of_the_catalogue_is_here() -> None:
 async def test_bad_input(api: Api, row: Row) -> None:
     failure: CallFailed | None = None
     try:
-        await api.send(row.method, data_of(row))
+        await send(api, row)
     except CallFailed as caught:
         failure = caught
     code, reason, details = (failure.code.name, failure.reason, failure.details) if failure else ("OK", "", b"")
@@ -186,6 +201,42 @@ async def test_stale_versions_and_ended_runs(api: Api, owner: str) -> None:
     assert (await refused(call, "ABORTED", "STATUS_MISMATCH")).metadata == {"current": "success"}
 
 
+async def test_stale_leases_and_broken_sequences(api: Api, owner: str) -> None:
+    """B59, B60 of the queue: a token that is not the lease's is FAILED_PRECONDITION, a gap ABORTED; neither changes anything."""
+    own: dict[str, Any] = {"owner_id": owner}
+    await api.call("CreateAssistant", **own, assistant_id=f"a-{owner}", graph_id="g")
+    run: dict[str, Any] = {**own, "run_id": f"r-{owner}"}
+    place: dict[str, Any] = {"thread_id": f"t-{owner}", "assistant_id": f"a-{owner}"}
+    await api.call("CreateRun", **run, **place, if_not_exists=2)
+    calls: dict[str, dict[str, Any]] = {
+        "HeartbeatRun": {},
+        "ReleaseRun": {},
+        "FinishRun": {"status": "RUN_STATUS_SUCCESS", "values": '{"a": 1}'},
+        "AppendRunEvents": {"first_sequence": 1, "events": [{"type": "t"}]},
+    }
+    for token in (1, 2**63 - 1):
+        for method, more in calls.items():
+            call = api.call(method, **run, lease_token=token, **more)
+            await refused(call, "FAILED_PRECONDITION", "LEASE_LOST")
+    (claimed,) = (await api.call("ClaimRuns", **own, worker_id="w")).runs
+    held: dict[str, Any] = {**run, "lease_token": claimed.lease_token}
+    for first in (2, 2**63 - 1):
+        append = api.call("AppendRunEvents", **held, first_sequence=first, events=[{"type": "t"}])
+        assert (await refused(append, "ABORTED", "SEQUENCE_MISMATCH")).metadata == {"current": "0"}
+    found = (await api.call("GetRun", **run)).run
+    assert (found.last_sequence, found.attempt, found.lease) == (0, 1, claimed.run.lease)
+    # As large as an event may be, and as many.
+    assert (await api.call("AppendRunEvents", **held, first_sequence=1, events=[{}] * 1_000)).last_sequence == 1_000
+    finished = (await api.call("FinishRun", **held, status="RUN_STATUS_SUCCESS")).run
+    assert finished.last_sequence == 1_001
+    for after in (1_001, 2**63 - 1):
+        parts = await api.stream("StreamRunEvents", **run, after=after)
+        assert [(list(part.events), part.run.status) for part in parts] == [([], 3)]
+    # What has ended is neither asked to stop nor ended again.
+    stopped = await api.call("CancelRuns", **own, run_ids=[run["run_id"]], action=2)
+    assert stopped == type(stopped)()
+
+
 async def test_a_batch_is_all_or_nothing_and_names_the_operation(api: Api, owner: str) -> None:
     """B62, B63: in order, also for one key twice; a bad operation is named by its index and nothing takes effect."""
 
@@ -217,6 +268,6 @@ async def test_prefixes_are_literal(api: Api, owner: str) -> None:
 async def test_many_bad_calls_at_once(api: Api) -> None:
     """The server goes on under a burst of them."""
     rows = [row for row in ROWS if row.code == "INVALID_ARGUMENT" and len(data_of(row)) < 10_000]
-    found = await asyncio.gather(*(api.send(row.method, data_of(row)) for row in rows * 3), return_exceptions=True)
+    found = await asyncio.gather(*(send(api, row) for row in rows * 3), return_exceptions=True)
     assert {failure.code.name for failure in found if isinstance(failure, CallFailed)} == {"INVALID_ARGUMENT"}
     assert all(isinstance(failure, CallFailed) for failure in found)

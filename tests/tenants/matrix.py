@@ -7,11 +7,12 @@ must get the same, and the victim's rows must stay.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
@@ -30,7 +31,13 @@ _NAMES = (
 )
 #: JSON whose keys name rows: of metadata "owner" and "assistant_id".
 _JSON = ("metadata", "values", "parent_checkpoint")
-_TIMES = re.compile(r'"\d{4}-\d\d-\d\dT[^"]*"|"(sequence|bytes)": "\d+"')
+#: Numbers that stand for a row.
+_NUMBERS = ("lease_token",)
+_TIMES = re.compile(
+    r'"\d{4}-\d\d-\d\dT[^"]*"|"(sequence|bytes|position|leaseToken|claims)": "\d+"|"oldestWaitSeconds": [\d.e+-]+'
+)
+#: A stream that has not ended by then goes on.
+STREAM_SECONDS = 10.0
 
 
 def fields_that_name(descriptor: Descriptor, path: str = "") -> Iterator[str]:
@@ -40,6 +47,7 @@ def fields_that_name(descriptor: Descriptor, path: str = "") -> Iterator[str]:
         rule = field.GetOptions().Extensions[options_pb2.rule]
         inner = field.message_type
         is_name = field.name in (*_NAMES, *_JSON) and field.type == field.TYPE_STRING
+        is_name = is_name or field.name in _NUMBERS
         if is_name or (rule.format == options_pb2.FORMAT_ID and field.name not in _NO_IDS):
             # The value of a filter and "key" of a filter are about values, not about places.
             if descriptor.name != "Filter":
@@ -53,9 +61,10 @@ ALL = {(method, field) for method, it in METHODS.items() for field in (*fields_t
 
 @dataclass(frozen=True)
 class Rows:
-    """The rows of one owner: their ids hold its name."""
+    """The rows of one owner: their ids hold its name. ``token`` is that of the leased run."""
 
     owner: str
+    token: int = 7
 
     def __getattr__(self, kind: str) -> str:
         return f"{kind}-{self.owner}"
@@ -83,7 +92,27 @@ async def populate(api: Api) -> Rows:
     own: dict[str, Any] = {"owner_id": rows.owner, "metadata": rows.metadata()}
     for mark in ("", "2"):
         await _make(api, rows, own, mark)
-    return rows
+    return await _work(api, rows)
+
+
+async def _work(api: Api, rows: Rows) -> Rows:
+    """A run that is leased, one whose lease has lapsed and one that has ended, each on a thread of its own."""
+    own: dict[str, Any] = {"owner_id": rows.owner}
+    kinds = {"leased": (rows.desk, 3600), "lapsed": (rows.bench, 1e-9), "ended": (rows.shelf, 3600)}
+    makes: dict[str, Any] = {"assistant_id": rows.assistant, "if_not_exists": "IF_NOT_EXISTS_CREATE"}
+    # One after the other, since searches have them in this order. The other runs are due later.
+    for year, (kind, (thread, _)) in enumerate(kinds.items(), 2001):
+        run: dict[str, Any] = {"run_id": getattr(rows, kind), "thread_id": thread}
+        await api.call("CreateRun", **own, **makes, **run, run_after=f"{year}-01-01T00:00:00Z")
+    held: dict[str, dict[str, Any]] = {}
+    for kind, (_, seconds) in kinds.items():
+        taken = await api.call("ClaimRuns", **own, worker_id=rows.worker, lease_seconds=seconds)
+        assert [one.run.run_id for one in taken.runs] == [getattr(rows, kind)]
+        held[kind] = {**own, "run_id": taken.runs[0].run.run_id, "lease_token": taken.runs[0].lease_token}
+    events: dict[str, Any] = {"first_sequence": 1, "events": [{"type": "t", "data": "aaaa"}, {"type": rows.owner}]}
+    await asyncio.gather(*(api.call("AppendRunEvents", **held[kind], **events) for kind in ("leased", "ended")))
+    await api.call("FinishRun", **held["ended"], status="RUN_STATUS_SUCCESS")
+    return replace(rows, token=held["leased"]["lease_token"])
 
 
 async def _make(api: Api, rows: Rows, own: dict[str, Any], mark: str) -> None:
@@ -133,6 +162,7 @@ def base(method: str, mine: Rows) -> dict[str, Any]:
     """The fields of a call that is right in every way, on the caller's own rows."""
     assistant, thread = {"assistant_id": mine.assistant}, {"thread_id": mine.thread}
     run, cron, place = {"run_id": mine.run}, {"cron_id": mine.cron}, mine.item()
+    held = {"run_id": mine.leased, "lease_token": mine.token}
     made: dict[str, dict[str, Any]] = {
         "CreateAssistant": {"assistant_id": mine.new, "graph_id": "agent"},
         "CreateThread": {"thread_id": mine.new},
@@ -145,6 +175,16 @@ def base(method: str, mine: Rows) -> dict[str, Any]:
         "SetLatestAssistantVersion": {**assistant, "version": 1},
         "UpdateThread": {**thread, "values": "{}"},
         "UpdateRun": {**run, "kwargs": "{}"},
+        "CancelRuns": {"run_ids": [mine.run]},
+        "ClaimRuns": {"worker_id": mine.worker, "limit": 100},
+        "HeartbeatRun": held,
+        "FinishRun": {**held, "status": "RUN_STATUS_ERROR", "values": "{}"},
+        "ReleaseRun": held,
+        "AppendRunEvents": {**held, "first_sequence": 3, "events": [{"type": "t"}]},
+        "StreamRunEvents": {"run_id": mine.ended},
+        "WaitRun": {"run_id": mine.ended},
+        "SweepRuns": {},
+        "FireDueCrons": {},
         "UpdateCron": {**cron, "payload": "{}"},
         "PutItem": {**place, "value": "2"},
         "PruneThreads": {"thread_ids": [mine.thread], "strategy": "PRUNE_STRATEGY_DELETE"},
@@ -182,9 +222,23 @@ _KINDS = {
 }
 
 
-def named(field: str, base: dict[str, Any], theirs: Rows) -> dict[str, Any]:
+#: Fields that say what a call is about instead of others, with the kind of row that they name here.
+_INSTEAD = {("CancelRuns", "thread_id"): "thread", ("StreamRunEvents", "thread_id"): "shelf"}
+
+
+def named(method: str, field: str, base: dict[str, Any], theirs: Rows) -> dict[str, Any]:
     """The fields of the call with one of them naming what another owner has."""
     path, _, name = field.rpartition(".")
+    if kind := _INSTEAD.get((method, field)):
+        return {name: getattr(theirs, kind)}
+    if name == "lease_token":
+        return base | {name: theirs.token}
+    if name == "run_id" and name in base:
+        # Of the kind that the caller's own one is, and with a token that is right.
+        about = {name: getattr(theirs, base[name].partition("-")[0])}
+        return base | about | ({"lease_token": theirs.token} if "lease_token" in base else {})
+    if name == "run_ids":
+        return base | {name: [theirs.run, theirs.leased, theirs.lapsed]}
     if path.startswith("operations."):
         kind = path.split(".")[1]
         return {"operations": [{kind: _operation(kind, theirs)}]}
@@ -227,13 +281,21 @@ async def answer(api: Api, method: str, mine: Rows, theirs: Rows, fields: dict[s
     """What a call gave, with the names of both owners and the times taken out."""
     try:
         if METHODS[method].server_streaming:
-            got: Any = [MessageToDict(part) for part in await api.stream(method, owner_id=mine.owner, **fields)]
+            got: Any = await _streamed(api, method, mine, fields)
         else:
             got = MessageToDict(await api.call(method, owner_id=mine.owner, **fields))
     except CallFailed as failure:
         got = [failure.code.name, failure.message, failure.reason, failure.metadata, failure.fields]
     text = json.dumps(got, sort_keys=True, ensure_ascii=False)
     return _TIMES.sub('""', text.replace(mine.owner, "MINE").replace(theirs.owner, "THEIRS"))
+
+
+async def _streamed(api: Api, method: str, mine: Rows, fields: dict[str, Any]) -> list[Any]:
+    """The messages of a stream, or that it goes on: only one that is about what it should not be does."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(STREAM_SECONDS if method == "StreamRunEvents" else None):
+            return [MessageToDict(part) for part in await api.stream(method, owner_id=mine.owner, **fields)]
+    return ["goes on"]
 
 
 async def check(api: Api, method: str, field: str) -> None:
@@ -246,7 +308,9 @@ async def check(api: Api, method: str, field: str) -> None:
     answers = []
     for mine, theirs in ((first, victim), (second, nobody)):
         fields = base(method, mine)
-        answers.append(await answer(api, method, mine, theirs, named(field, fields, theirs) if field else fields))
+        answers.append(
+            await answer(api, method, mine, theirs, named(method, field, fields, theirs) if field else fields)
+        )
     assert answers[0] == answers[1], "another owner's id gives another answer than one that is nowhere"
     assert await everything(api, victim) == before, "the other owner's rows changed"
     if not reads:

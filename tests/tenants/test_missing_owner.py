@@ -6,6 +6,7 @@ Every place is taken out by hand, one at a time, of a service in this process, o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,15 +19,18 @@ from storage_service.store import Access, Store
 from storage_service.store.memory import items as memory_items
 from storage_service.store.memory import resources as memory_resources
 from storage_service.store.memory import rows as memory_rows
-from storage_service.store.postgres import PostgresHandle, checkpoint_reads, checkpoints
+from storage_service.store.postgres import PostgresHandle, checkpoint_reads, checkpoints, stopping
 from storage_service.store.postgres import assistants as postgres_assistants
 from storage_service.store.postgres import items as postgres_items
+from storage_service.store.postgres import queue as postgres_queue
 from storage_service.store.postgres import rows as postgres_rows
+from storage_service.store.postgres import runs as postgres_runs
 from storage_service.store.postgres import threads as postgres_threads
 from storage_service.store.postgres.rows import Values
 from storage_service.store.tables import ASSISTANTS, CRONS, ITEMS, RUNS, THREADS, Table
 from tests.service import Api, CallFailed, DirectApi
 from tests.tenants.matrix import check, forget
+from tests.tenants.queue_scenarios import QUEUE_SCENARIOS
 from tests.tenants.scenarios import SCENARIOS
 from tests.tenants.test_tenants import ENTRIES
 
@@ -107,6 +111,31 @@ def postgres_in_flight(monkeypatch: Patch) -> None:
     monkeypatch.setattr(postgres_threads, "RUN_IN_FLIGHT", statement.replace(condition, ""))
 
 
+def postgres_beside(monkeypatch: Patch) -> None:
+    condition = " AND o.owner_id IS NOT DISTINCT FROM r.owner_id"
+    statement: str = postgres_queue._IS_FREE
+    assert statement.count(condition) == 2
+    monkeypatch.setattr(postgres_queue, "_IS_FREE", statement.replace(condition, ""))
+
+
+def postgres_freed(monkeypatch: Patch) -> None:
+    condition = ' AND coalesce(ended.owner_id, "threads".owner_id) IS NOT DISTINCT FROM "threads".owner_id'
+    statement: str = postgres_threads.FREE_THREADS
+    assert condition in statement
+    for module in (postgres_threads, postgres_runs, stopping, postgres_assistants):
+        monkeypatch.setattr(module, "FREE_THREADS", statement.replace(condition, ""))
+
+
+def memory_freed(monkeypatch: Patch) -> None:
+    free = memory_resources.Assistants.free_threads
+
+    def free_threads(self: Any, ended: Any) -> None:
+        # A run without an owner is its thread's.
+        free(self, [replace(run, owner=None) for run in ended])
+
+    monkeypatch.setattr(memory_resources.Assistants, "free_threads", free_threads)
+
+
 def postgres_checkpoints(module: Any, name: str) -> Callable[[Patch], None]:
     """One of the statements about checkpoints, without whose the thread is."""
 
@@ -132,6 +161,23 @@ def postgres_listing(monkeypatch: Patch) -> None:
     monkeypatch.setattr(checkpoint_reads.CheckpointReads, "list_checkpoints", list_checkpoints)
 
 
+def postgres_undone(monkeypatch: Patch) -> None:
+    condition = ' AND coalesce(r."owner_id", t."owner_id") IS NOT DISTINCT FROM t."owner_id"'
+    statement = checkpoints.undoing("$1")
+    assert condition in statement
+    monkeypatch.setattr(stopping, "undoing", lambda _: statement.replace(condition, ""))
+
+
+def memory_undone(monkeypatch: Patch) -> None:
+    undo = memory_resources.Runs.undo_runs
+
+    def undo_runs(self: Any, runs: Any) -> None:
+        # A run without an owner is its thread's.
+        undo(self, [replace(run, owner=None) for run in runs])
+
+    monkeypatch.setattr(memory_resources.Runs, "undo_runs", undo_runs)
+
+
 def memory_in_flight(monkeypatch: Patch) -> None:
     def in_flight(self: Any, thread: Any) -> list[Any]:
         runs = [record.row for record in self.tables.of(RUNS).values() if record.row.thread_id == thread.row.thread_id]
@@ -149,14 +195,19 @@ PLACES: dict[str, tuple[str, Callable[[Patch], None]]] = {
     "postgres-item-key": ("postgres", postgres_item_key),
     "memory-run-in-flight": ("memory", memory_in_flight),
     "postgres-run-in-flight": ("postgres", postgres_in_flight),
+    "postgres-runs-beside-a-claimed-one": ("postgres", postgres_beside),
+    "memory-checkpoints-of-undone-runs": ("memory", memory_undone),
+    "postgres-checkpoints-of-undone-runs": ("postgres", postgres_undone),
+    "memory-threads-that-are-freed": ("memory", memory_freed),
+    "postgres-threads-that-are-freed": ("postgres", postgres_freed),
     "postgres-runs-of-a-deleted-thread": ("postgres", postgres_children("r")),
     "postgres-crons-of-a-deleted-thread": ("postgres", postgres_children("c")),
     "postgres-listing": ("postgres", postgres_listing),
     **{
-        f"postgres-{name.strip('_')}": ("postgres", postgres_checkpoints(module, name))
+        f"{module.__name__.rpartition('.')[2]}-{name.strip('_')}": ("postgres", postgres_checkpoints(module, name))
         for module, names in (
             (checkpoint_reads, ("_getting", "_reading_history")),
-            (checkpoints, ("_own_thread", "_copying", "_deleting", "_deleting_runs", "pruning")),
+            (checkpoints, ("_own_thread", "_copying", "_deleting", "deleting_runs", "pruning")),
         )
         for name in names
     },
@@ -165,7 +216,7 @@ PLACES: dict[str, tuple[str, Callable[[Patch], None]]] = {
 
 async def found(api: Api) -> str:
     """The first check that fails, by its name, or ""."""
-    for scenario in SCENARIOS:
+    for scenario in (*SCENARIOS, *QUEUE_SCENARIOS):
         try:
             await scenario(api)
         except (AssertionError, CallFailed, pytest.fail.Exception):
