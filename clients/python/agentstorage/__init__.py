@@ -1,7 +1,8 @@
 """Client of the storage service for agent runtimes.
 
 ``GrpcStorage`` is the drop-in storage interface; ``Connection`` gives the generated stubs of ``agentstorage.v1`` a
-channel; ``agentstorage.errors`` has one exception class for each reason of failure.
+channel; ``agentstorage.queue`` executes queued runs and follows their events; ``agentstorage.errors`` has one exception
+class for each reason of failure.
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ from agentstorage.identifiers import new_id
 from agentstorage.methods import ATTEMPTS, FIRST_PAUSE, LONGEST_PAUSE, METHODS, PAUSE_FACTOR, Method
 
 _RETRIED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+# What the service takes for wait_seconds at most.
+_LONGEST_WAIT = 3600.0
 
 #: Answers the metadata that every call carries.
 MetadataSource = Callable[[], grpc.aio.Metadata | None]
@@ -193,15 +195,19 @@ class _Callable:
         metadata: Any = None,
         **options: Any,
     ) -> Call | ExchangedCall:
+        method = self._method
         if timeout is None:
             timeout = self._timeout
+            if method.waits and timeout is not None:
+                timeout += _wait_seconds(request)
         elif not timeout > 0:
             # grpc would answer at once, or not, by a race; NaN is no time.
             raise ValueError("timeout must be more than 0 seconds")
-        method = self._method
         if method.id_field and not getattr(request, method.id_field) and not getattr(request, "request_id", ""):
             request = _with_id(request, method.id_field)
-        exchange = self._exchange
+        # A call that waits is an RPC of its own: a stream with calls at work is asked every second whether its server is there, and does
+        # not end while one of them waits. An RPC costs 250 us, once in a wait.
+        exchange = None if method.waits else self._exchange
         # What is said of a single call, other than its time, is said of an RPC.
         if exchange is not None and not (metadata or options) and timeout is not None and exchange.takes_calls():
             serialize, deserialize = self._codec
@@ -271,6 +277,12 @@ def _with_id(request: Message, field: str) -> Message:
     return copy
 
 
+def _wait_seconds(request: Any) -> float:
+    """How long a call waits by its request; what is no such time the server refuses at once."""
+    seconds: float = request.wait_seconds
+    return seconds if 0 < seconds <= _LONGEST_WAIT else 0.0
+
+
 def _is_present(request: Message, field: str) -> bool:
     value = getattr(request, field)
     return request.HasField(field) if isinstance(value, int) else bool(value)
@@ -280,8 +292,9 @@ class Channel(grpc.aio.Channel):
     """A channel for the generated stubs, bound to the event loop in which it was made.
 
     Calls without a ``timeout`` get one: ``read_timeout`` seconds for methods without side effects, ``write_timeout``
-    for the others, none for streams. A create without an id is given one, so that sending it again is safe. Idempotent
-    calls are sent again after UNAVAILABLE and CANCELLED, up to four times in all and within their time.
+    for the others, and what the request says that it waits; none for streams. A create without an id is given one, so
+    that sending it again is safe. Idempotent calls are sent again after UNAVAILABLE and CANCELLED, up to four times in
+    all and within their time.
     """
 
     def __init__(

@@ -12,11 +12,14 @@
     │   ├── VersionMismatch
     │   ├── StatusMismatch
     │   ├── ParentMismatch
+    │   ├── SequenceMismatch
     │   └── Conflict
     ├── FailedPrecondition      FAILED_PRECONDITION
     │   ├── RunEnded
     │   ├── ThreadBusy
+    │   ├── LeaseLost
     │   └── Disabled
+    ├── EventsDeleted           OUT_OF_RANGE         older than the server keeps them
     ├── LimitReached            RESOURCE_EXHAUSTED
     ├── Unavailable             UNAVAILABLE          also a ConnectionError
     │   ├── Unreachable                              no server answered
@@ -173,6 +176,12 @@ class ParentMismatch(Aborted):
     default_reason = "PARENT_MISMATCH"
 
 
+class SequenceMismatch(Aborted):
+    """The events do not follow the run's last one; ``metadata["current"]`` is the sequence of that."""
+
+    default_reason = "SEQUENCE_MISMATCH"
+
+
 class Conflict(Aborted):
     """Concurrent calls collided more often than the server retries. Nothing was written: safe to retry."""
 
@@ -197,10 +206,23 @@ class ThreadBusy(FailedPrecondition):
     default_reason = "THREAD_BUSY"
 
 
+class LeaseLost(FailedPrecondition):
+    """The lease token is stale: the run's lease has lapsed, was given back, or is another worker's by now."""
+
+    default_reason = "LEASE_LOST"
+
+
 class Disabled(FailedPrecondition):
     """A setting of the server switches this off."""
 
     default_reason = "DISABLED"
+
+
+class EventsDeleted(StorageError):
+    """Events after the place were deleted with age; ``metadata["first"]`` is the place after which all are there."""
+
+    code = grpc.StatusCode.OUT_OF_RANGE
+    default_reason = "EVENTS_DELETED"
 
 
 class LimitReached(StorageError):
@@ -270,9 +292,12 @@ _CLASSES: tuple[type[StorageError], ...] = (
     VersionMismatch,
     StatusMismatch,
     ParentMismatch,
+    SequenceMismatch,
     Conflict,
     RunEnded,
     ThreadBusy,
+    LeaseLost,
+    EventsDeleted,
     Disabled,
     LimitReached,
     DatabaseUnavailable,

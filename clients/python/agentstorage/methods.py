@@ -15,6 +15,7 @@ from agentstorage.v1 import (
     checkpoints_pb2,
     crons_pb2,
     exchange_pb2,
+    options_pb2,
     owner_pb2,
     runs_pb2,
     server_pb2,
@@ -65,6 +66,7 @@ class Method:
         idempotent: Whether grpc may send any of its calls again.
         id_field: The field that must hold an id for that; ``""`` for none.
         expectation: The field whose absence makes a call idempotent; ``""`` for none.
+        waits: Whether it waits for something to happen, for up to the ``wait_seconds`` of its request.
     """
 
     path: str
@@ -72,10 +74,13 @@ class Method:
     idempotent: bool = False
     id_field: str = ""
     expectation: str = ""
+    waits: bool = False
 
 
 def _method(descriptor: MethodDescriptor) -> Method:
-    level = descriptor.GetOptions().idempotency_level
+    options = descriptor.GetOptions()
+    level = options.idempotency_level
+    rule: options_pb2.MethodRule = options.Extensions[options_pb2.admission]  # type: ignore[index]  # the stubs know no extension
     reads = level == MethodOptions.NO_SIDE_EFFECTS
     return Method(
         path=f"/{descriptor.containing_service.full_name}/{descriptor.name}",
@@ -83,6 +88,7 @@ def _method(descriptor: MethodDescriptor) -> Method:
         idempotent=reads or level == MethodOptions.IDEMPOTENT,
         id_field=_IDS.get(descriptor.name, ""),
         expectation=_EXPECTATIONS.get(descriptor.name, ""),
+        waits=rule.waits,
     )
 
 

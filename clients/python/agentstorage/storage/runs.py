@@ -1,24 +1,30 @@
-"""Runs, as the runtimes that manage runs themselves see them."""
+"""Runs, as the runtimes that manage runs themselves see them, and as those do that leave them to the queue."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from datetime import datetime
 from types import ModuleType
 from typing import Any, ClassVar
 
 from agentstorage.errors import RunEnded
+from agentstorage.identifiers import new_id
+from agentstorage.queue.following import follow_run, wait_run
+from agentstorage.queue.records import CANCEL_ACTION, IF_NOT_EXISTS, Cancelled, Event, QueuedRun
 from agentstorage.storage import fields
 from agentstorage.storage.resource import Resource
 from agentstorage.storage.rows import MULTITASK_STRATEGY, RUN_STATUS, Run
 from agentstorage.v1 import common_pb2, runs_pb2, runs_pb2_grpc
 
 _status = fields.word(RUN_STATUS)
+_cancel = fields.word(CANCEL_ACTION)
 
 
 class Runs(Resource[Run]):
     """Runs. ``create`` wants ``thread_id`` and ``assistant_id``, which need not exist, and only writes the row.
 
-    By default a run is pending and its multitask strategy is reject.
+    By default a run is pending and its multitask strategy is reject. ``submit`` queues a run for the workers; see
+    ``agentstorage.queue``.
     """
 
     _messages: ClassVar[ModuleType] = runs_pb2
@@ -38,6 +44,12 @@ class Runs(Resource[Run]):
         "kwargs": fields.json_object,
         "multitask_strategy": fields.word(MULTITASK_STRATEGY),
         "if_exists": fields.if_exists,
+    }
+    _submitted: ClassVar[dict[str, fields.Writer]] = {
+        **{name: write for name, write in _created.items() if name != "status"},
+        "request_id": fields.text,
+        "run_after": fields.time,
+        "if_not_exists": fields.word(IF_NOT_EXISTS),
     }
     _updated: ClassVar[dict[str, fields.Writer]] = {
         "status": _status,
@@ -130,3 +142,107 @@ class Runs(Resource[Run]):
     async def count_by_thread(self, thread_id: str, owner_id: str | None = None) -> int:
         """Count the runs of a thread."""
         return await self.count(owner_id, thread_id=fields.checked_text(thread_id, "thread_id"))
+
+    async def submit(
+        self,
+        thread_id: str,
+        assistant_id: str,
+        kwargs: Mapping[str, Any] | None = None,
+        *,
+        owner_id: str | None = None,
+        run_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        multitask_strategy: str = "reject",
+        if_not_exists: str = "reject",
+        if_exists: str = "raise",
+        run_after: datetime | str | None = None,
+        request_id: str | None = None,
+    ) -> QueuedRun:
+        """Queue a run, which a worker claims and executes, and return it.
+
+        Args:
+            thread_id: The thread. It becomes busy.
+            assistant_id: The assistant.
+            kwargs: What the worker needs: input, config and the like.
+            owner_id: The owner.
+            run_id: The id; made when there is none.
+            metadata: Labels.
+            multitask_strategy: What happens while the thread has another run in flight: ``"reject"`` this one, ``"enqueue"`` it,
+                or also ``"interrupt"`` or ``"rollback"`` the others.
+            if_not_exists: What happens when there is no such thread: ``"reject"`` or ``"create"`` it.
+            if_exists: What happens when the id is taken: ``"raise"`` or ``"do_nothing"``, which returns the owner's run.
+            run_after: When it may be claimed at the earliest, a datetime with a time zone or ISO-8601 text; at once by default.
+            request_id: Makes a second call with the same content return the run of the first.
+
+        Raises:
+            ValueError: ``run_after`` has no time zone.
+            NotFound: The thread or the assistant is absent.
+            ThreadBusy: The strategy is to reject, and the thread has a run in flight.
+            AlreadyExists: The id is taken. It is a ValueError too.
+        """
+        if isinstance(run_after, datetime) and run_after.tzinfo is None:
+            raise ValueError("run_after needs a time zone, as datetime.now(UTC) has one")
+        request = runs_pb2.CreateRunRequest()
+        data = {
+            "thread_id": thread_id,
+            "assistant_id": assistant_id,
+            "kwargs": kwargs,
+            "run_id": run_id,
+            "metadata": metadata,
+            "multitask_strategy": multitask_strategy,
+            "if_not_exists": if_not_exists,
+            "if_exists": if_exists,
+            "run_after": run_after,
+            "request_id": request_id,
+        }
+        fields.fill(request, data, self._submitted, self._owner(owner_id))
+        if not request.request_id:
+            # As of every create: it tells a call that is sent again from a second one with the same id.
+            request.request_id = new_id()
+            request.run_id = request.run_id or new_id()
+        return QueuedRun.of((await self._stub().CreateRun(request)).run)
+
+    async def cancel(
+        self,
+        *run_ids: str,
+        thread_id: str | None = None,
+        action: str = "interrupt",
+        owner_id: str | None = None,
+    ) -> Cancelled:
+        """Stop runs that are pending or running, and return what became of them. Absent ones are passed over.
+
+        Args:
+            run_ids: The runs; all of the thread when there are none.
+            thread_id: The thread; any when runs are named.
+            action: ``"interrupt"``, or ``"rollback"``, which deletes them with their events and checkpoints.
+            owner_id: The owner.
+        """
+        request = runs_pb2.CancelRunsRequest(
+            owner_id=self._owner(owner_id), run_ids=[fields.checked_text(id, "run_ids") for id in run_ids]
+        )
+        if thread_id is not None:
+            request.thread_id = fields.checked_text(thread_id, "thread_id")
+        _cancel(request, "action", action)
+        reply = await self._or_none(self._stub().CancelRuns(request))
+        return Cancelled([], []) if reply is None else Cancelled([*reply.stopped_run_ids], [*reply.asked_run_ids])
+
+    def events(self, run_id: str, owner_id: str | None = None, after: int = 0) -> AsyncGenerator[Event, None]:
+        """Give the events of a run, up to its end marker; see :func:`agentstorage.queue.follow_run`."""
+        return follow_run(self._connection, fields.checked_text(run_id, "run_id"), self._owner(owner_id), after)
+
+    async def wait(
+        self,
+        run_id: str,
+        owner_id: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - it tells the service how long to wait, and bears an absent answer
+    ) -> QueuedRun | None:
+        """Wait until the status of a run is final, and return it; None when it is absent, or deleted meanwhile.
+
+        Args:
+            run_id: The run.
+            owner_id: The owner.
+            timeout: The most seconds to wait; None for as long as it takes. TimeoutError when they are over.
+        """
+        waiting = wait_run(self._connection, fields.checked_text(run_id, "run_id"), self._owner(owner_id), timeout)
+        run: QueuedRun | None = await self._or_none(waiting)
+        return run
