@@ -14,11 +14,14 @@
  *     │   ├── VersionMismatch
  *     │   ├── StatusMismatch
  *     │   ├── ParentMismatch
+ *     │   ├── SequenceMismatch
  *     │   └── Conflict
  *     ├── FailedPrecondition      FAILED_PRECONDITION
  *     │   ├── RunEnded
  *     │   ├── ThreadBusy
+ *     │   ├── LeaseLost
  *     │   └── Disabled
+ *     ├── EventsDeleted           OUT_OF_RANGE         older than the server keeps them
  *     ├── LimitReached            RESOURCE_EXHAUSTED
  *     ├── Unavailable             UNAVAILABLE
  *     │   ├── Unreachable                              no server answered
@@ -155,6 +158,11 @@ export class ParentMismatch extends Aborted {
   static override readonly reason: string = "PARENT_MISMATCH";
 }
 
+/** The events do not follow the run's last one; `metadata.current` is the sequence of that. */
+export class SequenceMismatch extends Aborted {
+  static override readonly reason: string = "SEQUENCE_MISMATCH";
+}
+
 /** Concurrent calls collided more often than the server retries. Nothing was written: safe to retry. */
 export class Conflict extends Aborted {
   static override readonly reason: string = "CONFLICT";
@@ -175,9 +183,20 @@ export class ThreadBusy extends FailedPrecondition {
   static override readonly reason: string = "THREAD_BUSY";
 }
 
+/** The lease token is stale: the run's lease has lapsed, was given back, or is another worker's by now. */
+export class LeaseLost extends FailedPrecondition {
+  static override readonly reason: string = "LEASE_LOST";
+}
+
 /** A setting of the server switches this off. */
 export class Disabled extends FailedPrecondition {
   static override readonly reason: string = "DISABLED";
+}
+
+/** Events after the place were deleted with age; `metadata.first` is the place after which all are there. */
+export class EventsDeleted extends StorageError {
+  static override readonly code: Code = Code.OutOfRange;
+  static override readonly reason: string = "EVENTS_DELETED";
 }
 
 /** A limit is reached: size of a message, calls in flight, connections, disk. */
@@ -238,10 +257,13 @@ const CLASSES: (typeof StorageError)[] = [
   VersionMismatch,
   StatusMismatch,
   ParentMismatch,
+  SequenceMismatch,
   Conflict,
   RunEnded,
   ThreadBusy,
+  LeaseLost,
   Disabled,
+  EventsDeleted,
   LimitReached,
   DatabaseUnavailable,
   ShuttingDown,

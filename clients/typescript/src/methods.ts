@@ -1,7 +1,8 @@
 /** What the client must know of each method: its deadline and when it may be sent again, both read from the protos. */
 
-import type { DescMessage, DescMethod } from "@bufbuild/protobuf";
+import { type DescMessage, type DescMethod, getOption } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel as Level } from "@bufbuild/protobuf/wkt";
+import { admission } from "./gen/agentstorage/v1/options_pb.js";
 
 // These are idempotent when they carry an id; a call without one is given one before it is sent.
 const IDS: Record<string, string> = {
@@ -17,6 +18,8 @@ const EXPECTATIONS: Record<string, string> = {
   UpdateThread: "expectedStatus",
   UpdateRun: "expectedStatus",
 };
+// What the service takes for waitSeconds at most.
+const LONGEST_WAIT = 3600;
 
 type Fields = Record<string, unknown>;
 
@@ -32,6 +35,8 @@ export interface MethodRules {
   readonly idField: string;
   /** The field whose absence makes a call idempotent; `""` for none. */
   readonly expectation: string;
+  /** Whether it waits for something to happen, for up to the `waitSeconds` of its request. */
+  readonly waits: boolean;
 }
 
 const known = new WeakMap<DescMethod, MethodRules>();
@@ -47,10 +52,18 @@ export function rulesOf(method: DescMethod): MethodRules {
       idempotent: reads || method.idempotency === Level.IDEMPOTENT,
       idField: IDS[method.name] ?? "",
       expectation: EXPECTATIONS[method.name] ?? "",
+      waits: getOption(method, admission).waits,
     };
     known.set(method, rules);
   }
   return rules;
+}
+
+/** How many milliseconds a call waits by its request; what is no such time the server refuses at once. */
+export function waitOf(rules: MethodRules, request: object): number {
+  const { waitSeconds } = request as Fields;
+  const isTime = rules.waits && typeof waitSeconds === "number" && waitSeconds > 0 && waitSeconds <= LONGEST_WAIT;
+  return isTime ? waitSeconds * 1000 : 0;
 }
 
 /** Whether a call may be sent again. */

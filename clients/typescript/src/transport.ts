@@ -23,7 +23,7 @@ import { isBroken, isRefused } from "./broken.js";
 import type { Endpoint, Endpoints } from "./endpoints.js";
 import { type About, type Detail, failureOf, StorageError } from "./errors.js";
 import { type Exchange, LARGEST } from "./exchange/index.js";
-import { isIdempotent, rulesOf, withId } from "./methods.js";
+import { isIdempotent, rulesOf, waitOf, withId } from "./methods.js";
 import { ATTEMPTS, pauseAfter, type Throttle } from "./retry.js";
 
 // What a timer takes, some 24 days.
@@ -64,13 +64,16 @@ export class StorageTransport implements Transport {
   ): Promise<UnaryResponse<I, O>> {
     const { exchange, endpoints } = this.parts;
     const rules = rulesOf(method);
-    const time = checkedTime(timeoutMs ?? (rules.reads ? this.parts.readTimeoutMs : this.parts.writeTimeoutMs));
+    const usual = rules.reads ? this.parts.readTimeoutMs : this.parts.writeTimeoutMs;
+    const time = checkedTime(timeoutMs ?? usual + waitOf(rules, input));
     const request = create(method.input, withId(rules, input));
     const idempotent = isIdempotent(rules, request);
     const about: About = { method: rules.path, target: endpoints.target.text, idempotent };
     const deadline = performance.now() + time;
-    // What is said of a single call, other than its time, is said of an RPC.
-    if (exchange?.takesCalls() && header === undefined && contextValues === undefined) {
+    // What is said of a single call, other than its time, is said of an RPC. A call that waits is one too: a stream with calls at work is
+    // asked every second whether its server is there, and does not end while one of them waits. An RPC costs 250 us, once in a wait.
+    const isPlain = rules.waits || header !== undefined || contextValues !== undefined;
+    if (!isPlain && exchange?.takesCalls()) {
       const data = toBinary(method.input, request);
       if (data.length <= LARGEST) {
         const answer = await exchange.call(rules, data, idempotent, deadline, signal).catch((error: Error) => {

@@ -5,7 +5,7 @@ import { AssistantService } from "../src/gen/agentstorage/v1/assistants_pb.js";
 import { CheckpointService } from "../src/gen/agentstorage/v1/checkpoints_pb.js";
 import { StoreService } from "../src/gen/agentstorage/v1/store_pb.js";
 import { ThreadService } from "../src/gen/agentstorage/v1/threads_pb.js";
-import { Connection, DeadlineExceeded, newId, type StorageError } from "../src/index.js";
+import { Connection, createStorage, DeadlineExceeded, newId, type StorageError } from "../src/index.js";
 import { type Server, Serving } from "./serving.js";
 import { newOwner, WAYS } from "./support.js";
 
@@ -175,3 +175,30 @@ describe.each(WAYS)("%s", (way) => {
     }
   });
 });
+
+test("who follows a run at a replica that freezes goes on at the other", async () => {
+  await using connection = connect("plain");
+  const ownerId = newOwner();
+  const storage = createStorage({ connection, ownerId });
+  const { assistant_id } = await storage.assistants.create({ graph_id: "g" });
+  const run = await storage.runs.submit({ thread_id: newId(), assistant_id, if_not_exists: "create" });
+  const ends = Promise.all(
+    Array.from({ length: 6 }, async () => {
+      const seen: string[] = [];
+      for await (const event of storage.runs.events(run.run_id)) {
+        seen.push(event.end ?? event.type);
+      }
+      return seen;
+    }),
+  );
+  // So that streams are open at both.
+  await new Promise((resolve) => setTimeout(resolve, 500));
+  await serving.freeze(replicas[1]);
+  try {
+    await using other = new Connection({ target: `127.0.0.1:${replicas[0].port}` });
+    await createStorage({ connection: other, ownerId }).runs.cancel(run.run_id);
+    expect(await ends).toEqual(Array.from({ length: 6 }, () => ["interrupted"]));
+  } finally {
+    await serving.thaw(replicas[1]);
+  }
+}, 60_000);

@@ -8,7 +8,8 @@ export interface Row {
   [key: string]: Json;
 }
 
-const MADE = /\b[0-9a-f]{32}\b|\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g;
+const TIME = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/;
+const MADE = new RegExp(`\\b[0-9a-f]{32}\\b|\\b${TIME.source}`, "g");
 const LONGEST_TEXT = 300;
 const LONGEST_LIST = 20;
 
@@ -49,6 +50,10 @@ export class Normal {
     if (key === "sequence") {
       return this.number("sequence", String(value));
     }
+    if (key === "run_after" && TIME.test(String(value)) && !this.source.includes(String(value))) {
+      // One backend has the time of the call there, the other that of the moment.
+      return this.number("due", String(value));
+    }
     return key === "next_page_token" ? "<token>" : this.of(value, hide);
   }
 
@@ -58,12 +63,13 @@ export class Normal {
   }
 
   private number(kind: string, text: string): string {
-    let name = this.known.get(text);
+    const key = `${kind} ${text}`;
+    let name = this.known.get(key);
     if (name === undefined) {
       const count = (this.counts.get(kind) ?? 0) + 1;
       this.counts.set(kind, count);
       name = `<${kind} ${count}>`;
-      this.known.set(text, name);
+      this.known.set(key, name);
     }
     return name;
   }

@@ -1,10 +1,26 @@
-/** Runs, as the runtimes that manage runs themselves see them. */
+/** Runs, as the runtimes that manage runs themselves see them, and as those do that leave them to the queue. */
 
 import { RunEnded } from "../errors.js";
 import { Resource as ResourceName } from "../gen/agentstorage/v1/common_pb.js";
-import { type Run as RunMessage, RunService } from "../gen/agentstorage/v1/runs_pb.js";
-import { checkedText, type Fields, isId, jsonObject, jsonValue, type Maybe, text, written } from "./fields.js";
-import { type IfExists, type Kind, Resource, statusIn } from "./resource.js";
+import { IfNotExistsSchema, type Run as RunMessage, RunService } from "../gen/agentstorage/v1/runs_pb.js";
+import { newId } from "../methods.js";
+import { followRun, type RunEvents, waitRun } from "../queue/following.js";
+import { CANCEL_ACTION, type CancelAction, type QueuedRun, queuedRunOf } from "../queue/records.js";
+import {
+  checkedObject,
+  checkedText,
+  type Fields,
+  isId,
+  jsonObject,
+  jsonValue,
+  type Maybe,
+  text,
+  texts,
+  time,
+  Words,
+  written,
+} from "./fields.js";
+import { IF_EXISTS, type IfExists, type Kind, Resource, statusIn } from "./resource.js";
 import { MULTITASK_STRATEGY, type MultitaskStrategy, RUN_STATUS, type Run, type RunStatus, runOf } from "./rows.js";
 import type { Scope } from "./scope.js";
 
@@ -29,7 +45,62 @@ export interface RunCreate {
   if_exists?: Maybe<IfExists>;
 }
 
+/** What a submit does when there is no such thread: reject, or create it. */
+export type IfNotExists = "reject" | "create";
+
+/** What is queued; by default its multitask strategy is reject. */
+export interface RunSubmit {
+  /** The thread. It becomes busy. */
+  thread_id: string;
+  assistant_id: string;
+  run_id?: Maybe<string>;
+  /** What the worker needs: input, config and the like. */
+  kwargs?: Maybe<object>;
+  metadata?: Maybe<object>;
+  /** What happens while the thread has another run in flight: reject this one, enqueue it, or also interrupt or roll back the others. */
+  multitask_strategy?: Maybe<MultitaskStrategy>;
+  if_not_exists?: Maybe<IfNotExists>;
+  if_exists?: Maybe<IfExists>;
+  /** When it may be claimed at the earliest; at once by default. A time without a zone is in UTC. */
+  run_after?: Maybe<string | Date>;
+  /** Makes a second call with the same content give the run of the first. */
+  request_id?: Maybe<string>;
+}
+
+/** Which runs are stopped, and how. */
+export interface RunCancel {
+  /** The runs; all of the thread when there are none. */
+  run_ids?: Maybe<readonly string[]>;
+  /** The thread; any when runs are named. */
+  thread_id?: Maybe<string>;
+  /** By default `"interrupt"`. */
+  action?: Maybe<CancelAction>;
+}
+
+/** What became of runs that were to stop: their ids. */
+export interface Cancelled {
+  /** Those that were stopped at once; those of a rollback are deleted. */
+  stopped: string[];
+  /** Those whose workers are asked to stop. */
+  asked: string[];
+}
+
 const CHANGEABLE = { status: RUN_STATUS.write, metadata: jsonObject, kwargs: jsonObject };
+
+const IF_NOT_EXISTS = new Words<IfNotExists>(IfNotExistsSchema);
+const SUBMITTED = {
+  run_id: text,
+  thread_id: text,
+  assistant_id: text,
+  metadata: jsonObject,
+  kwargs: jsonObject,
+  multitask_strategy: MULTITASK_STRATEGY.write,
+  if_exists: IF_EXISTS.write,
+  if_not_exists: IF_NOT_EXISTS.write,
+  run_after: time,
+  request_id: text,
+};
+const CANCELLED = { run_ids: texts, thread_id: text, action: CANCEL_ACTION.write };
 
 const KIND: Kind<RunMessage, Run> = {
   noun: "Run",
@@ -53,7 +124,10 @@ const KIND: Kind<RunMessage, Run> = {
   },
 };
 
-/** Runs. `create` wants `thread_id` and `assistant_id`, which need not exist, and only writes the row. */
+/**
+ * Runs. `create` wants `thread_id` and `assistant_id`, which need not exist, and only writes the row. `submit` queues a run for the workers;
+ * see `Worker`.
+ */
 export class Runs extends Resource<RunMessage, Run, RunCreate> {
   /** @internal */
   constructor(scope: Scope) {
@@ -126,6 +200,59 @@ export class Runs extends Resource<RunMessage, Run, RunCreate> {
   /** Count the runs of a thread. */
   async countByThread(threadId: string, ownerId?: Maybe<string>): Promise<number> {
     return this.countOf({ thread_id: checkedText(threadId, "thread_id") }, ownerId);
+  }
+
+  /**
+   * Queue a run, which a worker claims and executes, and give it.
+   *
+   * Rejects with NotFound when the thread or the assistant is absent; with ThreadBusy when the strategy is to reject and the thread has a
+   * run in flight; with AlreadyExists when the id is taken; with TypeError, `"<key> is required"`, when a key that is needed is missing.
+   */
+  async submit(data: RunSubmit, ownerId?: Maybe<string>): Promise<QueuedRun> {
+    checkedObject(data, "data");
+    for (const name of KIND.required) {
+      if (!(data as object as Fields)[name]) {
+        throw new TypeError(`${name} is required`);
+      }
+    }
+    const fields = written(data, SUBMITTED);
+    if (!fields.requestId) {
+      // As of every create: it tells a call that is sent again from a second one with the same id.
+      fields.requestId = newId();
+      fields.runId ||= newId();
+    }
+    const reply = await this.call("create", { ...fields, ownerId: this.scope.owner(ownerId) });
+    return queuedRunOf(reply.run as RunMessage);
+  }
+
+  /**
+   * Stop runs that are pending or running, and give what became of them. Absent ones are passed over.
+   *
+   * @param which A run, or `run_ids` or a `thread_id` or both, and an `action`: `"interrupt"`, the default, or `"rollback"`, which deletes
+   *   the runs with their events and checkpoints.
+   */
+  async cancel(which: string | RunCancel, ownerId?: Maybe<string>): Promise<Cancelled> {
+    const fields = written(typeof which === "string" ? { run_ids: [which] } : which, CANCELLED);
+    const request = { ...fields, ownerId: this.scope.owner(ownerId) };
+    const reply = await this.orNull(this.scope.method(RunService, "cancelRuns")(request));
+    return { stopped: (reply?.stoppedRunIds ?? []) as string[], asked: (reply?.askedRunIds ?? []) as string[] };
+  }
+
+  /** Give the events of a run after a sequence, up to its end marker; see `followRun`. Without such a run the loop throws NotFound. */
+  events(runId: string, after: bigint | number = 0, ownerId?: Maybe<string>): RunEvents {
+    return followRun(this.scope.connection, checkedText(runId, "run_id"), {
+      ownerId: this.scope.owner(ownerId),
+      after,
+    });
+  }
+
+  /**
+   * Wait until the status of a run is final, and give it; null when it is absent, or deleted meanwhile. Rejects with DeadlineExceeded when
+   * it is not after so many milliseconds.
+   */
+  async wait(runId: string, timeoutMs?: Maybe<number>, ownerId?: Maybe<string>): Promise<QueuedRun | null> {
+    const options = { ownerId: this.scope.owner(ownerId), timeoutMs: timeoutMs ?? undefined };
+    return this.orNull(waitRun(this.scope.connection, checkedText(runId, "run_id"), options));
   }
 
   /** The fields that name a run of a thread. An empty thread_id would mean any thread. */
