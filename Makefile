@@ -10,6 +10,9 @@ DATA ?= .data/postgres
 # Arguments for pytest, as in: make test PYTEST_ARGS="-k threads -x"
 PYTEST_ARGS ?=
 BIN := .venv/bin
+CHECKS := check-style check-types check-typescript check-locks check-generated check-client-floor audit
+# Two at a time; what they print comes one after the other, where make can do that.
+AT_ONCE = $(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 CLIENT_FLOOR := .venv-protobuf6
 
 # A checkout may belong to another user than the one who checks it (root in a container); git would refuse to read it.
@@ -17,7 +20,7 @@ export GIT_CONFIG_COUNT := 1
 export GIT_CONFIG_KEY_0 := safe.directory
 export GIT_CONFIG_VALUE_0 := $(CURDIR)
 
-.PHONY: help setup setup-node serve test benchmark lint check-generated check-locks check-client-floor audit grpcurl generate lock upgrade format clean
+.PHONY: help setup setup-node serve test benchmark lint check-style check-types check-typescript try-grpcurl check-generated check-locks check-client-floor audit grpcurl generate lock upgrade format clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,20 +35,30 @@ serve: setup ## Serve on HOST:PORT with the embedded Postgres in DATA
 	@mkdir -p "$(DATA)"
 	@exec $(BIN)/storage-service serve --host "$(HOST)" --port "$(PORT)" --embedded "$(DATA)"
 
-test: lint ## Check everything, then run every test
-	@scripts/install_grpcurl.sh
+test: ## Check everything, then run every test
+	@$(AT_ONCE) $(CHECKS) try-grpcurl
 	@exec scripts/test.sh $(PYTEST_ARGS)
 
-lint: setup setup-node check-locks check-generated check-client-floor audit ## Every check that is not a test
+try-grpcurl:
+	@scripts/install_grpcurl.sh
+
+lint: ## Every check that is not a test
+	@$(AT_ONCE) $(CHECKS)
+
+check-style: setup
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy
 	$(BIN)/buf lint protos
 	$(BIN)/buf format protos --diff --exit-code
 	scripts/check_breaking.sh
 	$(BIN)/hadolint Dockerfile
-	cd clients/typescript && npm run --silent check
 	$(BIN)/python scripts/check_tree.py
+
+check-types: setup
+	$(BIN)/mypy
+
+check-typescript: setup-node
+	cd clients/typescript && npm run --silent check
 
 check-generated: setup setup-node ## Regenerate into a temporary directory and compare with the committed code
 	@scripts/generate.sh --check

@@ -63,6 +63,7 @@ TEST_ENVIRONMENT = {
     "STORAGE_LOG_LEVEL": "WARNING",
     # Tests sweep when they mean to.
     "STORAGE_SWEEP_SECONDS": "0",
+    "STORAGE_LEASE_SWEEP_SECONDS": "0",
 }
 
 

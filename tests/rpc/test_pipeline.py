@@ -19,7 +19,8 @@ from storage_service.caller import Callers
 from storage_service.errors import LimitReached
 from storage_service.logs import JsonLines
 from storage_service.rpc import Pipeline
-from storage_service.settings import Limits
+from storage_service.server import build_pipeline
+from storage_service.settings import Limits, Settings
 from storage_service.store.memory import MemoryStore
 from tests.service import CallFailed, GrpcApi
 
@@ -95,6 +96,25 @@ async def failure_of(calling: Awaitable[Any]) -> CallFailed:
 
 def begin(api: GrpcApi, way: str) -> Awaitable[Any]:
     return api.call("GetServerInfo") if way == "unary" else api.stream("ExportOwner", owner_id="o")
+
+
+def test_what_waits_leaves_places_to_others() -> None:
+    store = MemoryStore()
+    pipeline = build_pipeline(Settings(limits=Limits(calls_in_flight=10)), store)
+    runs = "/agentstorage.v1.RunService/"
+    waits, streams, other = [pipeline.method(runs + name) for name in ("WaitRun", "StreamRunEvents", "HeartbeatRun")]
+    assert waits
+    assert streams
+    assert other
+    for _ in range(8):
+        pipeline.admit(waits, 1)
+    for method in (waits, streams):
+        with pytest.raises(LimitReached):
+            pipeline.admit(method, 1)
+    pipeline.admit(other, 1)
+    pipeline.admit(other, 1)
+    with pytest.raises(LimitReached):
+        pipeline.admit(other, 1)
 
 
 @pytest.mark.parametrize("way", ["unary", "stream"])
@@ -275,4 +295,4 @@ async def test_a_large_request_has_its_place_until_it_is_read(
     is_read.set()
     async with asyncio.timeout(5):
         await pipeline.idle(5)
-    pipeline.admit(3 << 20)
+    pipeline.admit(method, 3 << 20)

@@ -102,8 +102,12 @@ def test_a_tour_with_a_command(server: ServerProcess, owner: str) -> None:
         assert "rpc CreateThread ( .agentstorage.v1.CreateThreadRequest )" in described.stdout
         assert "rpc GetThread" in tool(str(GRPCURL), "-plaintext", target, "describe").stdout
     else:
-        listed = tool(str(BUF), "curl", "--http2-prior-knowledge", "--list-services", f"http://{target}")
-        described = tool(str(BUF), "curl", "--http2-prior-knowledge", "--list-methods", f"http://{target}")
+        listed = tool(
+            str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--list-services", f"http://{target}"
+        )
+        described = tool(
+            str(BUF), "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--list-methods", f"http://{target}"
+        )
         assert "agentstorage.v1.ThreadService/CreateThread" in described.stdout
     assert set(SERVICES) <= set(listed.stdout.split())
     thread_id = f"tour-{owner}"
