@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import AsyncIterator
 from typing import Final
@@ -10,17 +9,14 @@ from typing import Final
 from agentstorage.v1 import runs_pb2 as pb
 from storage_service.errors import EventsDeleted, InvalidRequest, NotFound
 from storage_service.services import Call
-from storage_service.services.run_queue import FINAL
+from storage_service.services.run_queue import FINAL, MARGIN_SECONDS, look_again
 from storage_service.store import Log
 from storage_service.store.tables import RUNS
 from storage_service.store.where import Equals
 from storage_service.wakeups import Waiter, log_of
 
-# Who follows looks for itself so often, in seconds: a hint may be lost, and a runtime that ends a run by itself gives none.
-_POLL_SECONDS: Final = 1.0
 # What a message of a stream has at most, but for one event that is larger.
 _BATCH_BYTES: Final = 1024 * 1024
-_MARGIN_SECONDS: Final = 0.25
 
 
 class RunLogs:
@@ -46,7 +42,7 @@ class RunLogs:
                 yield message
 
     async def wait_run(self, request: pb.WaitRunRequest, call: Call) -> pb.WaitRunResponse:
-        until = time.monotonic() + min(request.wait_seconds, call.seconds() - _MARGIN_SECONDS)
+        until = time.monotonic() + min(request.wait_seconds, call.seconds() - MARGIN_SECONDS)
         with call.store.wakeups.waiter(log_of("run", request.run_id)) as waiter:
             while True:
                 # Not all of it, again and again: what a run was asked to do may be large.
@@ -54,11 +50,7 @@ class RunLogs:
                 rest = until - time.monotonic()
                 if seen.status in FINAL or rest <= 0:
                     return pb.WaitRunResponse(run=await _run(request.run_id, call))
-                await waiter.wait(min(rest, _pause()))
-
-
-def _pause() -> float:
-    return _POLL_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 - spreads the looks
+                await waiter.wait(min(rest, look_again()))
 
 
 async def _run(run_id: str, call: Call, fields: frozenset[str] | None = None) -> pb.Run:
@@ -111,4 +103,4 @@ async def _follow(
         if is_over:
             return
         if is_whole:
-            await waiter.wait(_pause())
+            await waiter.wait(look_again())

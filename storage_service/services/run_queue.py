@@ -25,10 +25,11 @@ FINAL: Final = tuple(number for number in RUN_STATUS if number not in IN_FLIGHT)
 LEASE_SECONDS: Final = 30.0
 # The most leases that one call takes back that says no number.
 _SWEPT_RUNS: Final = 100
-# Who waits looks for itself so often, in seconds: a run becomes due, and a lease lapses, without a word.
+# Who waits looks for itself so often, in seconds: a hint may be lost, and a run becomes due, a lease lapses, or a runtime ends a run
+# by itself, without a word.
 _POLL_SECONDS: Final = 1.0
-# What an answer needs of the time that its call has left.
-_MARGIN_SECONDS: Final = 0.25
+#: What an answer needs of the time that its call has left.
+MARGIN_SECONDS: Final = 0.25
 # What gives back runs whose callers have gone: the loop alone would not keep it.
 _GIVING_BACK: Final[set[asyncio.Task[None]]] = set()
 _THREAD_STATUS: Final[dict[int, ThreadStatus]] = {
@@ -37,6 +38,11 @@ _THREAD_STATUS: Final[dict[int, ThreadStatus]] = {
     pb.RUN_STATUS_TIMEOUT: THREAD_STATUS_ERROR,
     pb.RUN_STATUS_INTERRUPTED: THREAD_STATUS_INTERRUPTED,
 }
+
+
+def look_again() -> float:
+    """How long who waits does so, at the longest, before looking again, in seconds."""
+    return _POLL_SECONDS * random.uniform(0.75, 1.25)  # noqa: S311 - spreads the looks
 
 
 def queued(call: Call, thread_id: str) -> None:
@@ -108,7 +114,7 @@ class RunQueue:
         return pb.CancelRunsResponse(stopped_run_ids=stopped, asked_run_ids=asked)
 
     async def claim_runs(self, request: pb.ClaimRunsRequest, call: Call) -> pb.ClaimRunsResponse:
-        until = time.monotonic() + min(request.wait_seconds, call.seconds() - _MARGIN_SECONDS)
+        until = time.monotonic() + min(request.wait_seconds, call.seconds() - MARGIN_SECONDS)
         with call.store.wakeups.waiter(queue_of(call.owner_id)) as waiter:
             while True:
                 claimed = await _claim(request, call)
@@ -116,7 +122,7 @@ class RunQueue:
                 if claimed or rest <= 0:
                     break
                 # Those who wait look one after the other.
-                await waiter.wait(min(rest, _POLL_SECONDS * random.uniform(0.75, 1.25)))  # noqa: S311 - spreads the looks
+                await waiter.wait(min(rest, look_again()))
         if claimed:
             # Hints that came together are one: whoever waits beside this one looks too, if there is more to have.
             call.store.wakeups.hear([queue_of(call.owner_id)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from agentstorage.v1 import runs_pb2
@@ -97,7 +98,7 @@ QUEUE_ROWS: list[Row] = [
     Row("B34", "CreateRun", {**_RUN, "record_only": True, "if_not_exists": 1}),
     Row("B34", "CreateRun", {**_RUN, "record_only": True, "run_after": "2100-01-01T00:00:00Z"}),
     *[
-        Row("B36", "CreateRun", raw=lambda seconds=seconds, nanos=nanos: _timed(seconds, nanos))  # type: ignore[misc]
+        Row("B36", "CreateRun", raw=partial(_timed, seconds, nanos))
         for seconds, nanos in (
             (253402300800, 0),
             (-62135596801, 0),
